@@ -1,5 +1,5 @@
 // Access control: who callers are, and who may do what, decided in one place. Without configuration, this machine may do everything, and
-// everybody else may pull.
+// everyone else may pull.
 import { RegistryError } from '../oci/errors.ts';
 import { isLoopback } from './address.ts';
 import type { PasswordCredentials } from './authorization.ts';
@@ -15,12 +15,13 @@ export interface Access {
   authenticate(request: AccessRequest): Promise<Caller>;
   isAllowed(caller: Caller, right: Right, repository: string): boolean;
   /**
-   * Whether a secret is a token of ours or of our OIDC issuer, valid or not. Any other is a token of another service, which is no concern of ours.
+   * Whether a secret is a token of ours or of our OIDC issuer, valid or not. Any other belongs to another service, and is not ours to
+   * judge.
    */
   recognizes(secret: string): boolean;
   /**
-   * Whether the caller that was known like this a while ago has the right today: a user who was removed, or an access token that
-   * has expired, has what anyone has; a user of an OIDC issuer has the groups of the last token. Throws UNAVAILABLE while the users cannot be read.
+   * Whether a caller identified earlier still has the right: a removed user or an expired access token has only anyone's rights; a user of
+   * an OIDC issuer has the groups of the most recent token. Throws UNAVAILABLE while the users cannot be read.
    */
   mayStill(holder: TokenHolder, right: Right, repository: string): Promise<boolean>;
   /** Throws MissingRight: UNAUTHORIZED where other credentials could help, else DENIED. */
@@ -31,9 +32,9 @@ export interface Access {
   requireAdmin(caller: Caller): void;
   /** Throws MissingRight, UNAUTHORIZED, where callers must authenticate before anything else. */
   requireCaller(caller: Caller): void;
-  /** Issues bearer tokens; undefined where nobody needs one. */
+  /** Issues bearer tokens; undefined where none are needed. */
   readonly bearer: TokenIssuer | undefined;
-  /** Of people in a browser; undefined where nobody can log in. */
+  /** Browser sessions; undefined where nobody can log in. */
   readonly sessions: Sessions | undefined;
   close(): Promise<void>;
 }
@@ -64,16 +65,16 @@ export interface Sessions {
   /** Throws as a log-in does: UNAUTHORIZED, TOOMANYREQUESTS after too many wrong passwords, UNAVAILABLE. */
   open(credentials: PasswordCredentials, address: string): Promise<Session>;
   /**
-   * Undefined for a cookie that is none of ours, has expired or was ended, and where the user or access token is gone or the password has been
-   * changed. Throws UNAVAILABLE while the users cannot be read.
+   * Undefined for a cookie that is not ours, has expired or was ended, or whose user or access token was removed or password changed.
+   * Throws UNAVAILABLE while the users cannot be read.
    */
   find(cookie: string, address: string): Promise<Caller | undefined>;
-  /** In this process: whoever has copied the cookie cannot use it any more. */
+  /** In this process: a copy of the cookie is useless from then on. */
   end(cookie: string): Promise<void>;
 }
 
 interface Session {
-  /** For the value of a cookie. */
+  /** The value of the cookie. */
   readonly cookie: string;
   readonly expiresAt: Date;
 }
@@ -108,9 +109,11 @@ export interface AccessOptions {
   readonly tokenTtlMs: number;
   /** A private key, Ed25519 or P-256, as PEM or JWK. Without it one is generated, and stored in the data directory. */
   readonly signingKey?: string | undefined;
-  /** Whose tokens name further users. */
+  /** The issuer whose tokens identify further users. */
   readonly oidc?: OidcOptions | undefined;
-  /** What credentials of registries are sealed with; the first seals, all open. Without any one is made, and kept under the data directory. */
+  /**
+   * Keys that encrypt stored registry credentials: the first encrypts, all decrypt. Without any, one is generated in the data directory.
+   */
   readonly credentialKeys?: readonly string[] | undefined;
   readonly grants: readonly Grant[];
 }
@@ -129,7 +132,7 @@ export interface OidcOptions {
   readonly clockSkewMs: number;
 }
 
-/** What the configuration allows, and to whom: to users by name or group, to whoever is in a network, or to anyone, known or not. */
+/** Rights granted by the configuration to users by name or group, to clients in a network, or to anyone, authenticated or not. */
 export interface Grant extends Permission {
   readonly users?: readonly string[] | undefined;
   /** Of users of the OIDC issuer. */
@@ -151,12 +154,12 @@ export class AccessFault extends Error {
   }
 }
 
-// Callers: who a request comes from, as far as it has shown.
+// Callers: the identity behind a request, as far as it is authenticated.
 
 export type Caller = FromNetworks &
   (
     | { readonly kind: 'anonymous' }
-    /** On this machine, where nothing is configured and nobody else is listened to. */
+    /** On this machine, while access is not configured and only loopback is listened on. */
     | { readonly kind: 'local' }
     | { readonly kind: 'user'; readonly name: string; readonly groups?: readonly string[] | undefined }
     | AccessTokenCaller
@@ -168,7 +171,7 @@ interface FromNetworks {
   readonly networks?: readonly string[] | undefined;
 }
 
-/** What is recorded of a caller, so that its rights can be looked at later. */
+/** What is recorded of a caller, so that its rights can be checked again later. */
 export interface TokenHolder {
   /** See subjectOf. */
   readonly subject: string;
@@ -183,7 +186,7 @@ interface AccessTokenCaller {
   readonly isBuild?: boolean | undefined;
 }
 
-/** With one of our bearer tokens. */
+/** Authenticated by one of our bearer tokens. */
 export interface BearerCaller {
   readonly kind: 'bearer';
   readonly subject: string;
@@ -197,11 +200,11 @@ export interface BearerCaller {
 export interface Requester {
   readonly caller: Caller;
   readonly address: string | undefined;
-  /** Hears how much of a rate is left each time that something counts for it, refused or not. */
+  /** Called with the remaining allowance each time that something counts towards a rate limit, refused or not. */
   readonly onCounted?: ((state: RateState) => void) | undefined;
 }
 
-/** How much of a rate is left, in whole seconds. */
+/** The remaining allowance of a rate limit; times in whole seconds. */
 export interface RateState {
   /** What is counted, in the plural. */
   readonly name: string;
@@ -215,7 +218,7 @@ export const ANONYMOUS: Caller = { kind: 'anonymous' };
 
 const BUILD = 'build';
 
-/** Names of users that an OIDC issuer knows begin with it: no name in a file of users has a colon. */
+/** Prefix of the names of an OIDC issuer's users; names in a file of users contain no colon. */
 export const OIDC_PREFIX = 'oidc:';
 
 /** The name of a caller in bearer tokens. No user has a colon in its name, so it cannot be mistaken for a token's. */

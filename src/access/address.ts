@@ -1,4 +1,5 @@
-// Addresses: whether a host is only reachable from this machine, which network an address belongs to, and which client is behind a trusted proxy.
+// Addresses: whether a host is only reachable from this machine, which network an address belongs to, and which client is behind a trusted
+// proxy.
 import ipaddr from 'ipaddr.js';
 
 /** Accepts a name or an address, IPv6 with or without brackets. */
@@ -27,7 +28,7 @@ export function findNetworkFault(text: string): string | undefined {
   return ipaddr.isValidCIDR(text) ? undefined : 'expected a network such as 10.0.0.0/8, 192.168.1.7/32 or fd00::/8';
 }
 
-/** Which of the networks an address is in; those that are none are passed over. */
+/** Which of the networks an address is in; invalid ones are skipped. */
 export function createNetworkTest(networks: readonly string[]): (address: string) => readonly string[] {
   const parsed = [...new Set(networks)].filter(text => ipaddr.isValidCIDR(text));
   const ranges = parsed.map(text => ({ text, range: ipaddr.parseCIDR(text) }));
@@ -39,7 +40,7 @@ export function createNetworkTest(networks: readonly string[]): (address: string
   };
 }
 
-/** Whether an address is one of these, or in one of these networks; nothing is where there are none. */
+/** Whether an address is one of these, or in one of these networks. */
 export function createAddressTest(addresses: readonly string[]): (address: string | undefined) => boolean {
   const ranges = addresses.map(parseNetwork).filter(range => range !== undefined);
   return address => {
@@ -59,12 +60,12 @@ function parseNetwork(text: string): [Address, number] | undefined {
 
 type Address = ReturnType<typeof ipaddr.process>;
 
-/** No IPv4 address is in a network of IPv6: those that are written as IPv6 were read as what they are. */
+/** No IPv4 address is in an IPv6 network: addresses mapped into IPv6 were already converted. */
 function isWithin(own: Address, network: Address, bits: number): boolean {
   return own.kind() === network.kind() && own.match(network, bits);
 }
 
-/** Reverse proxies whose header is believed. */
+/** Reverse proxies whose header is trusted. */
 export interface TrustedProxies {
   /** Addresses or networks in CIDR notation. */
   readonly addresses: readonly string[];
@@ -75,16 +76,16 @@ export interface TrustedProxies {
 interface Forwarding {
   isTrusted(address: string | undefined): boolean;
   /**
-   * The client's address: of the peer, or where that is trusted, the last in its header that is not a trusted proxy's. `unknown` where a proxy
-   * gives no address for it; the peer's own without the header.
+   * The client's address: of the peer, or where that is trusted, the last in its header that is not a trusted proxy's. `unknown` where a
+   * proxy gives no address for it; the peer's own without the header.
    */
   findClient(peer: string | undefined, header: (name: string) => string | undefined): string | undefined;
 }
 
-/** Not local, and in no network. */
+/** Neither local nor in any network. */
 const UNKNOWN = 'unknown';
 
-/** A client that claims more has not come through that many proxies. */
+/** A longer chain is made up by the client. */
 const MAX_HOPS = 32;
 
 export function createForwarding({ addresses, header: name }: TrustedProxies): Forwarding {
@@ -106,7 +107,7 @@ export function createForwarding({ addresses, header: name }: TrustedProxies): F
   };
 }
 
-/** What an IPv4 address begins with on a socket that takes IPv6, too. */
+/** Prefix of an IPv4 address on a dual-stack socket. */
 const MAPPED = '::ffff:';
 
 /** The nearest first; undefined for one that names no address. */

@@ -14,7 +14,7 @@ const MAX_USERNAME = 255;
 const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/;
 const TOKEN68 = /^[A-Za-z0-9._~+/-]+=*$/;
 
-/** Some registries and issuers give out tokens of thousands of characters as passwords. */
+/** Some registries and issuers issue tokens of thousands of characters as passwords. */
 const MAX_PASSWORD = 8192;
 
 /** Undefined where there is no header. Throws UNAUTHORIZED for one that is neither Basic nor Bearer; it never quotes it. */

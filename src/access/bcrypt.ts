@@ -13,7 +13,7 @@ export interface Bcrypt {
     options?: {
       /** The bcrypt cost to spend in total; the hash's own cost is padded up to it. Default: the hash's. */
       readonly cost?: number;
-      /** The source of the password. Sources take turns, and the one with the most waiting is refused first. */
+      /** The source of the password. Sources are served round-robin, and the one with the most waiting is refused first. */
       readonly from?: string;
       /**
        * The user, if there is one. A right password then bypasses the queue of guesses; a wrong one is answered when it would be for an
@@ -79,7 +79,7 @@ export function createBcrypt({ refusalDelayMs = REFUSAL_DELAY_MS } = {}): Bcrypt
       });
   }
 
-  /** A job without work only waits for its turn, and returns false then. */
+  /** A job without work only waits until it is scheduled, and then returns false. */
   function enqueue(queue: FairQueue, lane: string, work?: () => Promise<boolean>) {
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
     const error = new RegistryError('TOOMANYREQUESTS', 'too many passwords are being checked', {

@@ -121,7 +121,7 @@ async function createGrantedAccess({
     return { kind: 'user', ...user };
   }
 
-  /** Anonymous where the user or access token is gone. */
+  /** Anonymous where the user or access token no longer exists. */
   async function findCaller(subject: string): Promise<Caller> {
     const id = accessTokenOf(subject);
     if (id !== undefined) return toCaller(await accessTokens.findById(id));
@@ -134,7 +134,7 @@ async function createGrantedAccess({
     return groups ? { kind: 'user', name, groups } : ANONYMOUS;
   }
 
-  /** Whoever it is: what its address is granted comes on top. */
+  /** Adds what is granted to the caller's address. */
   function withNetworks(caller: Caller, address: string): Caller {
     const networks = networksOf(address);
     return networks.length > 0 ? { ...caller, networks } : caller;

@@ -1,4 +1,5 @@
-// Callers whom an OpenID Connect issuer knows: its JSON web tokens name a user and groups. Its keys are cached, and refetched as they rotate.
+// Callers authenticated by an OpenID Connect issuer: its JSON web tokens name a user and groups. Its keys are cached, and refetched as they
+// rotate.
 
 import { createLocalJWKSet, decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose';
 import { LRUCache } from 'lru-cache';
@@ -17,11 +18,11 @@ interface OidcUser {
 }
 
 interface OidcIssuer {
-  /** Whether a secret has the shape of a token of this issuer: what is wrong with it is then for us to say. */
+  /** Whether a secret looks like a token of this issuer: if so, it is ours to accept or reject. */
   recognizes(secret: string): boolean;
-  /** Throws UNAUTHORIZED for a token that is not valid, and UNAVAILABLE while there are no keys to check it with. */
+  /** Throws UNAUTHORIZED for an invalid token, and UNAVAILABLE while there are no keys to verify it with. */
   verify(token: string): Promise<OidcUser>;
-  /** Fetches the keys in the background, so that a fault is reported at the start. */
+  /** Fetches the keys in the background, so that a fault is reported at startup. */
   warm(): void;
 }
 
@@ -35,11 +36,11 @@ interface OidcDeps {
 const MAX_TOKEN_CHARACTERS = 16 * 1024;
 const MAX_DOCUMENT_BYTES = 512 * 1024;
 const FETCH_TIMEOUT_MS = 10_000;
-/** From then on keys are refetched, while the old ones are still in use. */
+/** Older keys are refetched, and remain in use meanwhile. */
 const KEYS_FRESH_MS = 10 * 60_000;
-/** Keys that could not be refetched for so long are not trusted any more. */
+/** Keys that could not be refetched for this long are no longer trusted. */
 const KEYS_MAX_AGE_MS = 24 * 3_600_000;
-/** Between two fetches that somebody waits for: tokens with made-up key ids cause no more. */
+/** The minimum interval between fetches that a request waits for: tokens with invented key ids must not cause more. */
 const FETCH_PAUSE_MS = 10_000;
 const ALGORITHMS = [
   'RS256',
@@ -80,7 +81,7 @@ export function createOidcIssuer({ options, now, onFault }: OidcDeps): OidcIssue
   let failure: Error | undefined;
   let pending: Promise<void> | undefined;
 
-  /** Never rejects: `failure` says why there are no newer keys. One fetch serves all who wait. */
+  /** Never rejects: `failure` says why there are no newer keys. Concurrent callers share one fetch. */
   function refresh(): Promise<void> {
     pending ??= fetchKeys(options)
       .then(
@@ -148,7 +149,7 @@ export function createOidcIssuer({ options, now, onFault }: OidcDeps): OidcIssue
   };
 }
 
-/** What a token says of itself: nothing is checked. */
+/** The issuer claimed by a token; not verified. */
 function issuerOf(secret: string): string | undefined {
   if (secret.length > MAX_TOKEN_CHARACTERS || !JWT.test(secret)) return undefined;
   try {
@@ -176,7 +177,7 @@ async function fetchKeys({ issuer, audience: [clientId = ''] }: OidcOptions): Pr
   return createLocalJWKSet(jwksSchema.parse(await response.json()));
 }
 
-/** The answer with its whole body, which has a limit. */
+/** The response with its body, read whole up to a limit. */
 async function fetchBounded(address: string): Promise<Response> {
   const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS);
   const response = await fetch(address, { signal, redirect: 'error', headers: { Accept: 'application/json' } });
@@ -202,7 +203,7 @@ function refused(reason: string): RegistryError {
   return new RegistryError('UNAUTHORIZED', `the token of the OIDC issuer is refused: ${reason}`);
 }
 
-/** In our own words: those of the library may quote the token. */
+/** In our own words: the library's message may quote the token. */
 function describeRefusal(error: errors.JOSEError, { audience }: OidcOptions): string {
   if (error instanceof errors.JWTExpired) return 'it has expired';
   if (error instanceof errors.JWTClaimValidationFailed) {
@@ -213,7 +214,7 @@ function describeRefusal(error: errors.JOSEError, { audience }: OidcOptions): st
   return 'its signature is not valid';
 }
 
-/** Of what failed, without what the other side sent. */
+/** The failure, without anything that the issuer sent. */
 function describeFailure(error: unknown): string {
   if (error instanceof z.ZodError) return 'its keys are no JSON Web Key Set';
   const { cause, message } = error instanceof Error ? error : { cause: undefined, message: String(error) };
@@ -221,16 +222,16 @@ function describeFailure(error: unknown): string {
   return `${message.slice(0, 255)}${code}`;
 }
 
-/** The users that have shown a token, with their groups: what they were given out before is worth what they may now. */
+/** Users who have presented a token, with their groups: tokens issued to them carry the rights that they have now. */
 interface OidcUsers {
   /** Durable when it resolves. */
   see(user: OidcUser): Promise<void>;
-  /** Those of the last token; undefined for who has shown none for long. */
+  /** The groups of the most recent token; undefined for a user who has presented none for a long time. */
   findGroups(name: string): Promise<readonly string[] | undefined>;
 }
 
 const SEEN_MS = 30 * 86_400_000;
-/** A token comes with every request: it is recorded again after so long, or when the groups have changed. */
+/** Clients send a token with every request: it is recorded again only after this interval, or when the groups have changed. */
 const REWRITE_AFTER_MS = 3_600_000;
 const MAX_SEEN = 10_000;
 

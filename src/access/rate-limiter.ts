@@ -25,7 +25,7 @@ interface Counted {
   readonly key: string;
 }
 
-/** Callers on this machine, where access is not configured, are not limited: they may do everything else, too. */
+/** Callers on this machine are not limited while access is not configured: they may do everything else as well. */
 export interface CallerRateLimiter {
   /** Throws TOOMANYREQUESTS with its Retry-After where `count` more would exceed the limit; they are not counted then. */
   consume(requester: Requester, count: number): Promise<void>;

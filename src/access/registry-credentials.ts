@@ -1,4 +1,4 @@
-// Credentials of registries that callers have stored: sealed by a key of the operator's, opened for that caller's own work, and never shown.
+// Registry credentials stored by callers: encrypted with the operator's key, used only for that caller's own work, and never shown.
 import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
@@ -18,7 +18,7 @@ interface ShownCredentials {
   readonly updatedAt: string;
 }
 
-/** Callers are named by their subjects (subjectOf), registries by their one name. */
+/** Callers are identified by their subjects (subjectOf), registries by their canonical name. */
 export interface RegistryCredentials {
   /** In the order of the registries' names. */
   list(subject: string): Promise<readonly ShownCredentials[]>;
@@ -26,7 +26,7 @@ export interface RegistryCredentials {
   set(subject: string, registry: string, credentials: StoredCredentials): Promise<void>;
   /** Whether there were any. */
   delete(subject: string, registry: string): Promise<boolean>;
-  /** Those of a caller, by registry; undefined for a caller without any. */
+  /** The credentials of a caller, by registry; undefined if there are none. */
   open(subject: string): Promise<ReadonlyMap<string, StoredCredentials> | undefined>;
 }
 
@@ -39,14 +39,14 @@ const ALGORITHM = 'aes-256-gcm';
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const KEY_BYTES = 32;
-/** Of a key as text: fewer could be guessed by who has the records. */
+/** The minimum length of a key: a shorter one could be guessed by an attacker who has the records. */
 const MIN_KEY_CHARACTERS = 32;
 const MAX_PER_CALLER = 100;
 
 const recordSchema = z.object({
   subject: z.string(),
   registry: z.string(),
-  /** Which key has sealed it. */
+  /** The id of the key that encrypted it. */
   key: z.string(),
   /** Base64: nonce, tag and the sealed user name and password. */
   sealed: z.string(),
@@ -56,7 +56,7 @@ type CredentialsRecord = z.infer<typeof recordSchema>;
 const sealedSchema = z.object({ username: z.string(), password: z.string() });
 
 /**
- * The first key seals, all of them open. Without any, one is made in the file at `path`. Throws AccessFault.
+ * The first key encrypts, all of them decrypt. Without any, one is generated in the file at `path`. Throws AccessFault.
  */
 export async function loadCredentialKeys(
   path: string,
@@ -76,7 +76,7 @@ export async function loadCredentialKeys(
   });
 }
 
-/** What an earlier first key has sealed is sealed again. `onFault` hears of what no key opens. */
+/** Re-encrypts what an earlier first key encrypted. `onFault` is called if there are credentials that no key decrypts. */
 export async function createRegistryCredentials({
   records,
   keys,
@@ -92,7 +92,7 @@ export async function createRegistryCredentials({
   const [first] = keys;
   if (!first) throw new TypeError('there is no key for registry credentials');
   const sealing = first;
-  /** Most callers have none, and cost no look into the records. */
+  /** Callers with credentials: all others need no lookup in the records. */
   const subjects = new Set<string>();
 
   async function put(subject: string, registry: string, credentials: StoredCredentials): Promise<void> {
@@ -102,7 +102,7 @@ export async function createRegistryCredentials({
     subjects.add(subject);
   }
 
-  /** Undefined for what no key opens. */
+  /** Undefined where no key decrypts it. */
   function unsealRecord({ subject, registry, key, sealed }: CredentialsRecord): StoredCredentials | undefined {
     const known = keys.find(({ id }) => id === key);
     return known && unseal(known, sealed, boundTo(subject, registry));
@@ -158,7 +158,7 @@ export async function createRegistryCredentials({
   };
 }
 
-/** A record that is moved to another caller or registry opens no more. */
+/** Binds a record to its caller and registry: moved to another, it cannot be decrypted. */
 function boundTo(subject: string, registry: string): Buffer {
   return Buffer.from(JSON.stringify([subject, registry]));
 }
@@ -179,12 +179,12 @@ function unseal({ bytes }: CredentialKey, text: string, bound: Buffer): StoredCr
     const opened = [decipher.update(all.subarray(NONCE_BYTES + TAG_BYTES)), decipher.final()];
     return sealedSchema.parse(JSON.parse(Buffer.concat(opened).toString()));
   } catch {
-    // Whatever is wrong with it, the cause could quote it.
+    // The error is dropped, as it could quote the plaintext.
     return undefined;
   }
 }
 
-/** A subject may be long, and have any character. */
+/** Hashed: a subject may be long, and contain any character. */
 function prefixOf(subject: string): string {
   return `${createHash('sha256').update(subject).digest('hex')}/`;
 }

@@ -65,7 +65,7 @@ const SCOPE = /^([a-z0-9]+)(?:\([a-z0-9]+\))?:(\S+):([a-z*]*(?:,[a-z*]*)*)$/;
 
 /**
  * Parses lists of scopes, each separated by spaces: one entry for each repository, in order. Other resource types and unknown actions are
- * dropped, since nobody has rights to them. Throws a 400 for malformed scopes, and NAME_INVALID.
+ * dropped, since nobody can have rights to them. Throws a 400 for malformed scopes, and NAME_INVALID.
  */
 export function parseScopes(lists: readonly string[]): readonly RepositoryAccess[] {
   const texts = lists.flatMap(list => list.split(' ')).filter(text => text !== '');

@@ -1,5 +1,5 @@
-// Sessions of people in a browser. The cookie names who has logged in, sealed with a key of the service; nothing is stored, and on each request the
-// caller has the rights of today.
+// Browser sessions. The cookie contains the user, encrypted with a key of the service; nothing is stored, and each request has the rights
+// that the user has at that time.
 import { createHash, hkdfSync, randomUUID } from 'node:crypto';
 import { decodeJwt, EncryptJWT, errors, jwtDecrypt } from 'jose';
 import { LRUCache } from 'lru-cache';
@@ -11,16 +11,16 @@ import type { SigningKey } from './keys.ts';
 interface SessionsDeps {
   readonly key: SigningKey;
   readonly login: (credentials: PasswordCredentials, address: string) => Promise<Caller>;
-  /** Who has this name today; anonymous where there is nobody. */
+  /** The caller that currently has this name; anonymous if there is none. */
   readonly findCaller: (subject: string, address: string) => Promise<Caller>;
-  /** The hash of a user's password; undefined for a name that is in no file of users. */
+  /** The hash of a user's password; undefined for a name that is not in the file of users. */
   readonly findHash: (user: string) => Promise<string | undefined>;
   readonly now: () => Date;
 }
 
 const SESSION_MS = 12 * 3_600_000;
 const AUDIENCE = 'veneer console';
-/** Further ones that were ended end by themselves. */
+/** Sessions ended beyond this number last until they expire. */
 const MAX_ENDED = 10_000;
 
 const claimsSchema = z.object({ sub: z.string().min(1), jti: z.string(), proof: z.string(), exp: z.number() });
@@ -80,12 +80,12 @@ function endOfToken(password: string): number {
   try {
     return decodeJwt(password).exp ?? Number.POSITIVE_INFINITY;
   } catch {
-    // A password, or an access token, whose end is looked at each time.
+    // A password, or an access token, whose expiry is checked on each request.
     return Number.POSITIVE_INFINITY;
   }
 }
 
-/** The signing key never opens anything itself: another service of the same key reads the same sessions, and no bearer token is one. */
+/** Derived, so that no bearer token can serve as a session. Services with the same signing key accept the same sessions. */
 function deriveKey({ privateKey }: SigningKey): Uint8Array {
   const secret = privateKey.export({ format: 'der', type: 'pkcs8' });
   return new Uint8Array(hkdfSync('sha256', secret, '', 'veneer: sessions', 32));

@@ -42,14 +42,14 @@ import { openCredentialPassThrough, openOwnCredentials, type Patience } from './
 
 export interface App {
   readonly fetch: Hono['fetch'];
-  /** For a node:http server: answers a request before the routes see it, as they would. False: the routes have to. */
+  /** For a node:http server: answers a request without the routes, with the same response. Returns false if the routes have to. */
   readonly answer: ReadyManifests['answer'] | undefined;
-  /** What is answered, so that all of it can be looked at. */
+  /** All routes, for tests that enumerate them. */
   readonly routes: Hono['routes'];
   /** Reloads the rules with all their layers; errors are logged, and the active rules stay. */
   reloadRules(): Promise<void>;
   /**
-   * Interrupts builds, which are resumed at the next start; waiting clients are told to retry. Call it once no new connections are
+   * Interrupts builds, which are resumed at the next start; waiting clients are asked to retry. Call it once no new connections are
    * accepted.
    */
   drain(): Promise<void>;
@@ -76,13 +76,13 @@ export interface AppDeps {
   readonly dockerConfigPath?: string | undefined;
   /** Timeouts and retries for upstreams; default: those for production. */
   readonly patience?: Partial<Patience>;
-  /** The environment in which builders are detected, and of which they get a part; its variables of OpenTelemetry turn on traces. */
+  /** The environment in which builders are detected, and of which they get a part; its OpenTelemetry variables enable traces. */
   readonly environment?: Environment;
   /** Our host with its port, as reachable from this machine; undefined until we listen. Default: as configured. */
   readonly findListenHost?: () => string | undefined;
-  /** Resolves when requests are answered: what is long and not needed for that begins then. Default: at once. */
+  /** Resolves when requests are served: long tasks that are not needed for that start then. Default: at once. */
   readonly listening?: Promise<void> | undefined;
-  /** Absent: changes of the configuration are not looked for. */
+  /** Absent: the configuration is not watched for changes. */
   readonly reread?: Reread | undefined;
   /** The interval between checks for changed rules. */
   readonly checkEveryMs?: number | undefined;
@@ -105,14 +105,14 @@ async function openAll(
   const log = withBriefErrors(givenLog);
   const measures = createMeasures({ config, version: deps.version, commit: deps.commit ?? 'unknown' });
   if (measures) opened.defer(() => measures.close());
-  const { now: tellTime = () => new Date() } = deps;
-  const startedAt = tellTime();
+  const { now: systemTime = () => new Date() } = deps;
+  const startedAt = systemTime();
   const tracing = await openTracing(deps, log);
   if (tracing) opened.defer(() => tracing.close());
   const observer = createObserver(createAccessLog(deps.accessLog ?? log, deps.accessLogFormat ?? 'json'), {
     ...{ measures, tracing },
     upstreams: new Set([...Object.keys(config.upstreams), config.defaultUpstream].map(normalizeName)),
-    now: tellTime,
+    now: systemTime,
   });
   const closing = <T extends { close(): unknown }>(resource: T): T => {
     opened.defer(async () => void (await resource.close()));
@@ -341,7 +341,7 @@ function builderProblem({ backend }: Capabilities): ReadinessProblem {
   return { part: `builder ${backend.name}`, status: 'DEGRADED', fault: 'builder', reason };
 }
 
-/** Undefined where the environment does not ask for traces. */
+/** Undefined unless the environment enables traces. */
 async function openTracing({ environment = {}, version }: Pick<AppDeps, 'environment' | 'version'>, log: Logger) {
   if (!wantsTraces(environment)) return undefined;
   return createTracing({ env: environment, version, warn: fault => log.warn(fault) });

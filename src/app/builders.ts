@@ -79,7 +79,7 @@ async function announce(platforms: Platforms, log: Logger): Promise<void> {
   }
 }
 
-/** In the configured order. One that cannot be created is logged, and left out. */
+/** In the configured order. One that cannot be created is logged, and omitted. */
 async function findBuilders(deps: BuildersDeps, signal: AbortSignal): Promise<readonly Backend[]> {
   const found = await Promise.all(
     deps.config.builds.backends.map(async one => {

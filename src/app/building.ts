@@ -57,15 +57,15 @@ interface BuildingDeps {
   /** Undefined where callers need no credentials. */
   readonly accessTokens: AccessTokens | undefined;
   readonly environment: Environment;
-  /** How builders on this machine reach us, with the port; undefined until we listen. */
+  /** Our host with its port for builders on this machine; undefined until we listen. */
   readonly findListenHost: () => string | undefined;
   readonly onEnded: (build: BuildRecord) => void;
-  /** Whether the previous process crashed by itself. */
+  /** Whether the previous process crashed by its own fault. */
   readonly endedByItself: boolean;
   readonly onDamagedContext: (damage: Damage) => void;
   /** Rate-limits everything that starts builds. */
   readonly buildRate: CallerRateLimiter;
-  /** Runs the work of a caller with the credentials of registries that it has stored. */
+  /** Runs work with the registry credentials stored by a caller. */
   readonly runAs: RunAs | undefined;
   readonly prepareBuild?: PrepareRun | undefined;
 }
@@ -199,7 +199,7 @@ function buildsPolicy({ builds, tokens }: Config, limitsAnonymous: boolean): Bui
   };
 }
 
-/** A recipe is the operator's: it reads nothing with the credentials of the caller whose pull begins it. */
+/** A recipe is the operator's: it does not use the registry credentials of the caller whose pull starts it. */
 function asNobody(runAs: RunAs | undefined, start: StartRecipe): StartRecipe {
   return runAs ? (match, target) => runAs('', () => start(match, target)) : start;
 }
@@ -208,7 +208,7 @@ function asNobody(runAs: RunAs | undefined, start: StartRecipe): StartRecipe {
 function createStartRecipe(deps: {
   readonly plan: Plan;
   readonly startBuildForPull: StartBuildForPull;
-  /** The platforms of a build that names none. */
+  /** The number of platforms of a build that names none. */
   readonly defaultPlatforms: number;
   readonly cacheRepository: string | undefined;
 }): StartRecipe {

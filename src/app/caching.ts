@@ -32,7 +32,7 @@ export interface Caching {
   readonly content: CountedStore;
   readonly links: Links;
   readonly stored: StoredContent;
-  /** How much there is. */
+  /** The current size. */
   readonly usage: Pick<Usage, 'bytes' | 'count'>;
   /** Everything that can be verified. */
   createAdmin(stores: readonly StoredContent[]): CacheAdmin;
@@ -49,7 +49,7 @@ export async function createCaching(deps: {
   readonly memory: Memory;
   /** False: nothing is evicted automatically. */
   readonly isServing?: boolean;
-  /** What lies on the disk is counted once this resolves. Default: at once. */
+  /** Content on the disk is counted once this resolves. Default: at once. */
   readonly listening?: Promise<void> | undefined;
   readonly reportDamage: ReportDamage;
   readonly onEvicted?: ((run: EvictionRun) => void) | undefined;
@@ -61,7 +61,7 @@ export async function createCaching(deps: {
   const diskStore = await createDiskStore({
     directory,
     memory,
-    // Nothing is stored before all of this is there.
+    // Called only when content is stored, after all of this exists.
     claimBudget: need => housekeeping.claim(need),
     onDamaged: damage => void reportLoss(damage),
     unread: {

@@ -1,4 +1,4 @@
-// What a start would find wrong although the configuration is valid by itself: files that it names, and what they hold. Starts nothing.
+// Checks what a valid configuration refers to, such as files and their contents, as a start would. Starts nothing.
 import { existsSync } from 'node:fs';
 import { AccessFault, type AccessOptions } from '../access/access.ts';
 import { findGrantFaults } from '../access/granted.ts';
@@ -9,7 +9,7 @@ import type { Config } from '../config/schema.ts';
 import { readTlsFiles, TlsFault } from '../http/middleware/tls.ts';
 import { openRecipes } from './pulling.ts';
 
-/** Empty where nothing is wrong. */
+/** Empty if there are none. */
 export async function findStartFaults({ access, rules, builds, tls }: Config): Promise<readonly ConfigFault[]> {
   const checks = [
     ...(access ? [() => checkAccess(access), () => checkKey(access), () => checkUsers(access)] : []),

@@ -1,4 +1,4 @@
-// Wires the console: what the configuration and the rooms say of themselves, for people.
+// Wires the console: the pages, and what they show of the configuration and the other rooms.
 import type { Hono } from 'hono';
 import { createMirrorFile, NotMirrored, type OwnMirror, RUNTIMES, type Runtime } from '../config/mirror-file.ts';
 import { describeMirror } from '../config/own-address.ts';
@@ -13,11 +13,11 @@ interface Started {
   readonly version: string;
   readonly commit: string;
   readonly startedAt: Date;
-  /** Undefined where there is none. */
+  /** Undefined if there is none. */
   readonly configFile: string | undefined;
 }
 
-/** Unless it is switched off. */
+/** Does nothing where the console is switched off. */
 export function addConsole(
   app: Hono,
   {
@@ -49,7 +49,7 @@ function listUpstreams({ upstreams, defaultUpstream }: Config) {
   return [...entries, { name, hasCredentials: false, mirrors: 0, isOffline: false, isStrict: false }];
 }
 
-/** For each runtime its file, or why it cannot have one. containerd takes one file for what is strict, and one for the rest. */
+/** For each runtime its file, or why it cannot have one. containerd gets one file for strict upstreams, and one for the rest. */
 function listMirrorFiles(config: Config) {
   const own = describeMirror(config);
   const hosts = [...new Set(['docker.io', ...own.upstreams.filter(isRegistryHost)])];

@@ -1,4 +1,4 @@
-// Metrics: what the rooms report while they work is counted, and what they are is read when metrics are.
+// Metrics: counts what the rooms report while they work, and reads their current state at scrape time.
 import type { Builds } from '../builds/builds.ts';
 import type { BuildRecord } from '../builds/record.ts';
 import type { EvictionRun } from '../cache/eviction/housekeeping.ts';
@@ -16,19 +16,19 @@ import type { BreakerChange } from '../upstream/limits/breaker.ts';
 import type { Exchange } from '../upstream/transport/transport.ts';
 import { mirrorName, normalizeName } from '../upstream/upstreams.ts';
 
-/** What the rooms call while they work. */
+/** Callbacks for the rooms. */
 export interface Measures extends Pick<Meter, 'contentType' | 'format'> {
   readonly onEnd: (facts: RequestFacts, end: RequestEnd) => void;
   readonly onExchange: (exchange: Exchange) => void;
   readonly onBreaker: (change: BreakerChange) => void;
-  /** A request begins to wait for a build; what it returns is called when it does no more. */
-  readonly onHold: () => () => void;
+  /** Called when a request starts to wait for a build; the result is to be called when it stops waiting. */
+  readonly onBuildWait: () => () => void;
   readonly onBuildEnded: (build: BuildRecord) => void;
-  /** An image was derived, or could not be. */
+  /** Called when an image was derived, or could not be. */
   readonly onDerived: (derivation: { readonly durationMs: number; readonly hasFailed: boolean }) => void;
   readonly onEvicted: (run: EvictionRun) => void;
   readonly onDamaged: (damaged: { readonly of: ContentKind; readonly isRestored: boolean }) => void;
-  /** To be called once, with what is read when metrics are. */
+  /** To be called once, with the state that is read at scrape time. */
   watch(parts: WatchedParts): void;
   close(): void;
 }
@@ -36,11 +36,11 @@ export interface Measures extends Pick<Meter, 'contentType' | 'format'> {
 interface WatchedParts {
   readonly builds: Pick<Builds, 'counts'>;
   readonly events: Pick<Events, 'queues'>;
-  /** Of the cache of upstreams. */
+  /** The usage of the cache. */
   readonly usage: Pick<Usage, 'bytes' | 'count'>;
 }
 
-/** Undefined where metrics are off: nothing is counted then. The caller closes it. */
+/** Undefined if metrics are switched off. The caller closes it. */
 export function createMeasures({
   config,
   ...about
@@ -64,10 +64,10 @@ export function createMeasures({
   };
 }
 
-/** Seconds to the head of an answer. */
+/** Seconds until the head of a response. */
 const ANSWER_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
-/** The names of all that are configured, each mirror by its own. */
+/** The names of all configured upstreams, each mirror by its own. */
 function listUpstreams({ upstreams, defaultUpstream }: Config): ReadonlySet<string> {
   const names = Object.entries(upstreams).flatMap(([key, { mirrors }]) => {
     const name = normalizeName(key);
@@ -76,7 +76,7 @@ function listUpstreams({ upstreams, defaultUpstream }: Config): ReadonlySet<stri
   return new Set([normalizeName(defaultUpstream), ...names]);
 }
 
-/** Clients and upstreams name others: these are counted together. */
+/** Upstreams outside the configuration are named by clients or redirects: they share one label. */
 function measureUpstreams(meter: Meter, known: ReadonlySet<string>): Pick<Measures, 'onExchange' | 'onBreaker'> {
   const open = new Set<string>();
   const rates = new Map<string, number>();
@@ -104,7 +104,7 @@ function measureUpstreams(meter: Meter, known: ReadonlySet<string>): Pick<Measur
     () => [...rates].map(([upstream, value]) => ({ labels: { upstream }, value })),
   );
 
-  /** A host that a redirect leads to counts for the upstream that it is of. */
+  /** The host of a redirect counts for its upstream. */
   function labelOf(name: string): string {
     const own = ownName(name);
     return known.has(own) ? own : OTHER;
@@ -125,10 +125,10 @@ function measureUpstreams(meter: Meter, known: ReadonlySet<string>): Pick<Measur
 }
 
 const BUILD_BOUNDS = [1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600];
-/** Seconds: of a rewrite, which reads the documents of an image, and of some its layers. */
+/** Seconds of a rewrite, which reads the documents of an image, and sometimes its layers. */
 const DERIVATION_BOUNDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
-function measureBuilds(meter: Meter): Pick<Measures, 'onHold' | 'onBuildEnded' | 'onDerived'> {
+function measureBuilds(meter: Meter): Pick<Measures, 'onBuildWait' | 'onBuildEnded' | 'onDerived'> {
   let held = 0;
   meter.readGauge({ name: 'veneer_held_requests', help: 'Requests that wait for a build.' }, () => [
     { labels: {}, value: held },
@@ -161,7 +161,7 @@ function measureBuilds(meter: Meter): Pick<Measures, 'onHold' | 'onBuildEnded' |
     help: 'How long it took to derive an image.',
   });
   return {
-    onHold() {
+    onBuildWait() {
       const begunAt = performance.now();
       held += 1;
       return () => {

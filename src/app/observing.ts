@@ -1,4 +1,4 @@
-// What the rooms report while they work, brought to the request that they work for.
+// Connects the callbacks of the rooms to the facts of the request that they work for.
 import { type Logger, stdSerializers } from 'pino';
 import type { PrepareRun } from '../builds/queue/jobs.ts';
 import type { Lookup } from '../cache/read-through/manifests.ts';
@@ -23,10 +23,10 @@ import type { BreakerChange } from '../upstream/limits/breaker.ts';
 import type { Exchange, TraceRequest } from '../upstream/transport/transport.ts';
 import type { Measures } from './measuring.ts';
 
-/** What the rooms call while they work. */
+/** Callbacks for the rooms. */
 export interface Observer {
   readonly scope: RequestScope;
-  /** Undefined without traces, as are the other two of them. */
+  /** Undefined without traces, like the two below. */
   readonly onBegin: OnBegin | undefined;
   readonly onEnd: (facts: RequestFacts, end: RequestEnd) => void;
   readonly onTag: (result: Exclude<CacheResult, 'miss'>) => void;
@@ -38,14 +38,14 @@ export interface Observer {
   readonly traceRequest: TraceRequest | undefined;
   readonly prepareBuild: PrepareRun | undefined;
   readonly onBreaker: (change: BreakerChange) => void;
-  /** Takes the time of a wait for a build. */
+  /** Measures a wait for a build. */
   readonly timeWait: <T>(waiting: Promise<T>) => Promise<T>;
-  /** Of the configured upstreams those whose breaker is open: any other is one that a client has named. */
+  /** The configured upstreams whose breaker is open; others were named by clients. */
   readonly listBroken: () => readonly string[];
   readonly activity: Activity;
 }
 
-/** `upstreams`: the names of those that are configured. */
+/** `upstreams`: the names of the configured ones. */
 export function createObserver(
   writeAccessLog: WriteAccessLog,
   {
@@ -102,7 +102,7 @@ export function createObserver(
     async timeWait(waiting) {
       const request = scope.current();
       const begunAt = performance.now();
-      const onEnded = measures?.onHold();
+      const onEnded = measures?.onBuildWait();
       try {
         return await waiting;
       } finally {
@@ -142,7 +142,7 @@ function traceWith(tracing: Tracing | undefined, scope: RequestScope): Traced {
         ...{ name: method, kind: 'client', parent: current() },
         describe: () => ({
           ...{ 'http.request.method': method, 'server.address': hostname, 'veneer.upstream': upstream },
-          // A query may be what opens it.
+          // Without the query, which may contain credentials.
           'url.full': `${origin}${pathname}`,
         }),
       });
@@ -174,7 +174,7 @@ function traceWith(tracing: Tracing | undefined, scope: RequestScope): Traced {
   };
 }
 
-/** A client's own fault is none of the service. */
+/** Errors of the client are not errors of the span. */
 function errorOfStatus(status: number): string | undefined {
   return status >= 500 ? String(status) : undefined;
 }
@@ -194,7 +194,7 @@ function endRequestSpan(span: TraceSpan, facts: RequestFacts, { status, bytesSen
   }));
 }
 
-/** What fails without a fault of ours is one line of the log: a stack says nothing of it. */
+/** Errors that are no fault of ours are logged as one line, without a stack. */
 export function withBriefErrors(log: Logger): Logger {
   return log.child({}, { serializers: { err: describeError } });
 }
@@ -211,7 +211,7 @@ function describeError(error: unknown): unknown {
 
 const MAX_CAUSES = 5;
 
-/** What upstreams, builders, the disk and other programs do: it has a class of ours or a code of the system, and a message that says all. */
+/** An error of upstreams, builders, the disk or other programs: it has a class of ours or a system error code, and its message suffices. */
 function isForeign(error: Error): boolean {
   const isExpected = [RegistryError, ContentMismatch, StorageFailure].some(known => error instanceof known);
   return (

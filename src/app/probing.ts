@@ -1,4 +1,4 @@
-// What `veneer doctor` asks upstreams and builders, with what pulls and builds use, and without a service.
+// Probes upstreams and builders for `veneer doctor`, without a service, by the same code as pulls and builds.
 import { pino } from 'pino';
 import type { ContextOffers } from '../builds/backends/kubernetes/archive.ts';
 import type { Environment } from '../builds/process.ts';
@@ -12,15 +12,15 @@ import { openUpstreams } from './upstreams.ts';
 
 interface ProbedUpstream {
   readonly name: string;
-  /** Undefined where there are none, or they cannot be tried. */
+  /** Undefined if there are none, or they cannot be checked. */
   readonly areCredentialsAccepted: boolean | undefined;
-  /** Of a request for a manifest that is probably not there. */
+  /** The error of a request for a manifest that probably does not exist. */
   readonly fault: RegistryError | undefined;
 }
 
 const PATIENCE = { timeouts: { connectMs: 5_000, headersMs: 10_000, bodyMs: 10_000 }, retries: 0 };
 
-/** Docker's own image to read a rate limit by: a HEAD does not count. */
+/** Docker's own image for reading the rate limit: a HEAD does not count towards it. */
 const HUB_PROBE = 'ratelimitpreview/test';
 
 /** The configured upstreams, and the default one. */
@@ -70,12 +70,12 @@ interface ProbedBuilder {
   readonly name: string;
   readonly kind: string;
   readonly fault?: string | undefined;
-  /** Why it cannot do a RUN; undefined where it can, or does not answer. */
+  /** Why it cannot execute RUN; undefined if it can, or does not respond. */
   readonly lacksRun?: string | undefined;
   readonly notes: readonly string[];
 }
 
-/** What it takes to look for a RUN. */
+/** A minimal spec with a RUN, to see whether a builder supports it. */
 const WITH_RUN = specSchema.parse({
   kind: 'containerfile',
   containerFile: 'FROM scratch\nRUN ["true"]\n',
@@ -84,7 +84,7 @@ const WITH_RUN = specSchema.parse({
   target: { repository: 'local/doctor' },
 });
 
-/** The configured builders, or those that are found. */
+/** The configured builders, or the detected ones. */
 export async function probeBuilders(config: Config, environment: Environment): Promise<readonly ProbedBuilder[]> {
   const unused = () => {
     throw new Error('nothing is built');

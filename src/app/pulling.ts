@@ -54,7 +54,7 @@ interface PullingDeps {
   readonly observer: Observer;
   /** For upstreams that receive clients' credentials. */
   readonly scopes?: ScopePolicy | undefined;
-  /** Of callers who have stored some. */
+  /** For callers who have stored registry credentials. */
   readonly acting?: ActingCredentials | undefined;
   readonly findListenHost: () => string | undefined;
   /** Builds missing images. It reads the registries that are created here, so it opens later: a pull that needs it waits. */
@@ -176,7 +176,7 @@ function createRecipeLayer(
     startRecipe: async (match, target) => (await building).startRecipe(match, target),
     policy: { holdMs: hold.pullMs, failureMemoryMs },
     onRenewalFailed: (image, error) =>
-      log.warn({ image, err: error }, 'an image could not be rebuilt: the old one is kept'),
+      log.warn({ image, err: error }, 'an image could not be rebuilt: the old one is served'),
   });
   return { withRecipes, covers: recipes.covers, wasBuilt: images.wasBuilt, repository };
 }

@@ -12,7 +12,7 @@ import type { RecordStore } from '../state/store.ts';
 
 interface Recording {
   readonly records: ServiceStore;
-  /** Of the cache, which belongs to this data directory: the same ones, unless those are in a database. */
+  /** The records of the cache, which belongs to this data directory: the same store, unless that is a database. */
   readonly cacheRecords: ServiceStore;
   /** Changes whenever any of them does: see RecordStore. */
   version(): number | undefined;
@@ -66,7 +66,7 @@ export async function openRecords({
     },
     async checkReady() {
       await Promise.all(stores.map(store => store.get('token', '')));
-      watched.look();
+      watched.check();
     },
     listFaults() {
       const conditions = stores.map(({ condition }) => (condition.kind === 'whole' ? undefined : condition.reason));
@@ -80,7 +80,7 @@ export async function openRecords({
 /** How long readiness waits for the check of all records: for large ones it takes longer, while requests are served. */
 const CHECK_MS = 10_000;
 
-/** Checks the file after an unclean shutdown, and sees whether it is still the opened one: another one under its name does not count. */
+/** Checks the file after an unclean shutdown, and detects when it is removed or replaced while it is open. */
 function watchFile(records: SqliteStore, path: string, logCondition: () => void) {
   const file = findFile(path);
   let isInPlace = true;
@@ -91,7 +91,7 @@ function watchFile(records: SqliteStore, path: string, logCondition: () => void)
     if (records.condition.kind === 'damaged') logCondition();
   });
   return {
-    look() {
+    check() {
       isInPlace = findFile(path) === file;
     },
     findFault() {
@@ -106,7 +106,7 @@ function findFile(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.ino;
 }
 
-/** With a database, what is in the file is of this data directory alone. */
+/** With a database, the file only has records of this data directory. */
 function fileIn({ dataDir, state }: Pick<Config, 'dataDir' | 'state'>): string {
   return state.postgres ? join(dataDir, 'node', 'records.db') : join(dataDir, 'records.db');
 }
@@ -123,17 +123,17 @@ function joinVersions(stores: readonly RecordStore[]): () => number | undefined 
   };
 }
 
-/** The records of the cache, for a command that does the work of the service. The caller closes them before the reserve. */
+/** The records of the cache, for a command that runs in place of the service. The caller closes them before the reserve. */
 export function openCacheRecords(config: Config, reserve: Reserve): ServiceStore {
   return createReservedStore(createSqliteStore({ path: fileIn(config) }), reserve);
 }
 
-/** The same for those of the service. */
+/** The same for the records of the service. */
 export async function openOwnRecords(config: Config, reserve: Reserve, memory: Memory): Promise<ServiceStore> {
   return (await openPostgres(config, { memory })) ?? openCacheRecords(config, reserve);
 }
 
-/** Where `veneer token` finds the records, beside a service that may hold them. */
+/** The records for `veneer token`, which may run beside a service that holds them. */
 export function findTokenRecords(config: Pick<Config, 'dataDir' | 'state'>) {
   const { postgres } = config.state;
   const directory = config.dataDir;

@@ -97,7 +97,7 @@ interface RoutesDeps extends PullingParts {
   readonly spareBytes: number;
   readonly version: string;
   readonly commit?: string | undefined;
-  /** Absent: it runs without one. */
+  /** Absent: there is none. */
   readonly configFile?: string | undefined;
   readonly startedAt: Date;
   readonly now: () => Date;
@@ -126,7 +126,7 @@ interface RoutesDeps extends PullingParts {
   readonly listProblems: () => readonly ReadinessProblem[];
   /** Where upstreams receive clients' credentials. */
   readonly sealed?: SealedCredentials | undefined;
-  /** Where callers have names: the credentials of registries that they have stored. */
+  /** The registry credentials that callers have stored; absent where callers have no names. */
   readonly own?: OwnCredentials | undefined;
   readonly nameRegistry: (registry: string) => string;
   readonly observer: Observer;
@@ -134,7 +134,7 @@ interface RoutesDeps extends PullingParts {
   readonly measures: Measures | undefined;
 }
 
-/** Returns what answers requests before the routes; undefined where everything is left to them. */
+/** Returns a function that answers some requests before the routes; undefined if none can be. */
 export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 'answer'> | undefined {
   const { config, spareBytes, version, commit = 'unknown', observer, log } = deps;
   const check = createCheckCondition(deps);
@@ -171,7 +171,7 @@ export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 
   return ready;
 }
 
-/** Not where upstreams see the credentials of clients, nor where a webhook gets every pull. */
+/** Undefined where upstreams receive the credentials of clients, or a webhook receives every pull. */
 function createReady(deps: RoutesDeps, findAddress: FindAddress): ReadyManifests | undefined {
   const { config, access, rules, memory, onUsed, uptimeMs, observer } = deps;
   const hearsPulls = config.events.endpoints.some(({ on }) => on.includes('pull'));
@@ -228,7 +228,7 @@ function addAuthentication(app: Hono, { config, access }: RoutesDeps): void {
 
 const MORE = ['/v1alpha3/*', '/validate-creds'];
 
-/** What people look at: with a browser, who has logged in with it. */
+/** Authentication of pages: by the session of the browser. */
 function addPageAuthentication(app: Hono, { config, access }: RoutesDeps): void {
   const { publicUrl } = config;
   const findSession = createFindSession(access, publicUrl?.href);
@@ -244,7 +244,7 @@ const PAGES = ['/console/*', '/view/*'];
 
 const TOKEN_PATH = /^\/v2\/wt\/([0-9a-f]{12,24})\//;
 
-/** Whatever a request reads, it reads with the credentials that its caller has stored; a token, with those of whom it was given out to. */
+/** Requests read upstreams with the registry credentials stored by their caller; a token, with those of the caller it was issued to. */
 function addOwnCredentials(app: Hono, { own, ledger }: RoutesDeps): void {
   if (!own) return;
   const ownerOf = async (c: Context) => {
@@ -287,7 +287,7 @@ function addRegistry(
   app.route('/', createPush({ admission, hosted, bodies: createBodyBudget(MAX_MANIFEST_BYTES, deps.spareBytes) }));
 }
 
-/** Throws DENIED for an image that its scan does not allow, UNAVAILABLE where that takes longer than pulls wait. */
+/** Throws DENIED for an image that its scan refuses, UNAVAILABLE if the scan takes longer than pulls may wait. */
 async function awaitScanned(
   demand: ScanDemand,
   signal: AbortSignal,
@@ -304,7 +304,7 @@ async function awaitScanned(
   if (refusal !== undefined) throw new RegistryError('DENIED', refusal);
 }
 
-/** Returns what pages need of it, too. */
+/** Returns what the console needs of it. */
 function addAdminApis(app: Hono, deps: RoutesDeps): Explain {
   const { config, log, origins, augmentations, rules, collector, cacheAdmin: admin, measures } = deps;
   if (measures) app.route('/', createMetricsApi({ ...measures, ...config.metrics }));
@@ -341,7 +341,7 @@ interface PageParts extends ReturnType<typeof addAugmentApi> {
   readonly show: ShowPage;
 }
 
-/** Returns what pages need of it, too. */
+/** Returns what the console needs of it. */
 function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindToken }) {
   const { config, log, origins, ledger, findToken, inspect, building, scans, usage, ruledPulls } = deps;
   const requireSources = createSourceRights(deps);

@@ -40,7 +40,7 @@ interface RulingDeps {
 
 interface Ruling {
   readonly rules: RuleReloader;
-  /** Rereads everything, whether or not it looks changed. */
+  /** Rereads everything, whether or not it appears changed. */
   reload(): Promise<void>;
   /** To be called every few minutes. */
   sweep(): Promise<void>;

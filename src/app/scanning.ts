@@ -1,4 +1,4 @@
-// Scans: the scanner that is configured, and the image of a token as it is scanned, which is the one that is pulled.
+// Wires scans: the configured scanner, and access to the image of a token as clients pull it.
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Builds } from '../builds/builds.ts';
@@ -48,7 +48,7 @@ const MAX_PLATFORMS = 32;
 /** Throws ScanFailure, RegistryError, or the signal's reason. */
 async function openScannedImage(token: string, signal: AbortSignal, deps: ImageDeps): Promise<ScannedImage> {
   const record = await deps.ledger.find(token);
-  if (!record) throw new ScanFailure('the token that it was for has expired');
+  if (!record) throw new ScanFailure('the token of its image has expired');
   const source = record.sourceDigest ?? (await awaitSource(record, signal, deps));
   const origin = deps.origins.locate(record.registry, record.repository);
   const { repository } = origin;
@@ -79,5 +79,5 @@ async function awaitSource({ buildId = '' }: TokenRecord, signal: AbortSignal, {
   const build = await builds.wait(buildId, signal);
   signal.throwIfAborted();
   if (build?.digest !== undefined) return build.digest;
-  throw new ScanFailure(`the build ${buildId} has made no image`);
+  throw new ScanFailure(`the build ${buildId} produced no image`);
 }

@@ -25,7 +25,7 @@ const FOLDERS: Record<ContentKind, string> = {
   contexts: join('builds', 'contexts'),
 };
 
-/** How much damaged content is retained if only a push can repair it: parts of it may be recoverable. */
+/** The maximum of damaged content that is retained where only a push can repair it: parts of it may be recoverable. */
 export const MAX_DAMAGED_BYTES = 1024 ** 3;
 
 interface Damaged extends Damage {

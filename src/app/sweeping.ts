@@ -15,7 +15,7 @@ interface Sweeping {
 }
 
 const SWEEP_EVERY_MS = 10 * 60_000;
-/** Between batches of expired records: requests come first. */
+/** The pause between batches of expired records, for requests to be served. */
 const PAUSE_MS = 1000;
 
 export function createSweeping({

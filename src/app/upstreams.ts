@@ -43,7 +43,7 @@ export function openUpstreams({
   readonly observer: Pick<Observer, 'onExchange' | 'onBreaker'> & Partial<Pick<Observer, 'traceRequest'>>;
   /** For upstreams that receive clients' credentials. */
   readonly scopes?: ScopePolicy | undefined;
-  /** Of callers who have stored some. */
+  /** For callers who have stored registry credentials. */
   readonly acting?: ActingCredentials | undefined;
 }): Upstreams {
   const { dockerConfigPath, patience } = options;
@@ -86,7 +86,7 @@ function logBreaker(log: Logger, { upstream, state, reason }: BreakerChange): vo
 
 interface PassThrough {
   readonly scopes: ScopePolicy;
-  /** Undefined where callers have names, and credentials of registries are stored for them. */
+  /** Undefined where callers have names, and store registry credentials instead. */
   readonly sealed: SealedCredentials | undefined;
 }
 
@@ -107,11 +107,11 @@ export async function openCredentialPassThrough(config: Config, now: () => Date)
   };
 }
 
-/** The credentials of registries that callers have stored, and the work that is done with them. */
+/** The registry credentials that callers have stored, and the execution of work with them. */
 export interface OwnCredentials {
   readonly stored: RegistryCredentials;
   readonly acting: ActingCredentials;
-  /** Runs the work of a caller with what it has stored, and with nothing of whoever began it; `caller` as in subjectOf, empty for nobody. */
+  /** Runs work with the registry credentials stored by `caller` (see subjectOf; empty: none), and no others. */
   runAs<T>(caller: string, work: () => Promise<T>): Promise<T>;
 }
 

@@ -41,7 +41,7 @@ const AT_ONCE = 16;
 const CONTENT = /\/blobs\/sha\d+\//;
 
 interface BackupCommandDeps {
-  /** Asked when a command runs. */
+  /** Called when a command runs. */
   readonly findDataDir: () => string;
   /** Whether standard error is a terminal, to show progress. */
   readonly isTerminal?: boolean;
@@ -138,7 +138,7 @@ const SHOW_EVERY = 50;
 
 interface Copied {
   readonly files: number;
-  /** The new ones of these; the others existed. */
+  /** The number of copied files; the others existed. */
   readonly fresh: number;
   readonly bytes: number;
   readonly gone: number;

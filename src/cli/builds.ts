@@ -47,7 +47,7 @@ function addLog(command: Command, deps: ServiceCommandDeps): void {
   addServerOption(log).action(
     async (id: string, { follow, json }: JsonFlag & { readonly follow: boolean }, self: Command) =>
       callService(self, deps, async ({ builds }) => {
-        if (!follow && json) self.error('error: --json is for a log that is followed');
+        if (!follow && json) self.error('error: --json cannot be combined with --no-follow');
         if (!follow) return printLog(self, builds, id);
         const format = json ? (entry: LogEntry) => JSON.stringify(entry) : formatLogEntry;
         const view = { show: (entry: LogEntry) => print(self, format(entry)), close() {} };

@@ -37,7 +37,7 @@ const HINT = 'set VENEER_TOKEN to a token made with --admin';
 const HINTS: Hints = { 401: HINT, 403: HINT };
 const ADVICE = 'try again; what was done so far is not lost';
 
-/** The lines of the answer. Throws ServiceRefused. A reader that leaves before the last line stops the operation. */
+/** The lines of the response. Throws ServiceRefused. A reader that leaves before the last line stops the operation. */
 export async function* askCache(target: CacheTarget, command: CacheCommand): AsyncGenerator<CacheLine> {
   const directory = resolve(target.dataDir);
   // Never created here: a directory without records is the wrong one.

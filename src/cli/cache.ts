@@ -21,7 +21,7 @@ interface PruneOptions {
 /** Results go to standard output, everything else to standard error. */
 export function createCacheCommand(
   deps: ServiceCommandDeps & {
-    /** Asked when a command runs. */
+    /** Called when a command runs. */
     readonly findTarget: () => CacheTarget;
   },
 ): Command {
@@ -86,7 +86,7 @@ function parseValue(schema: ReturnType<typeof size>, text: string, option: strin
 async function answer(
   self: Command,
   deps: ServiceCommandDeps & {
-    /** Asked when a command runs. */
+    /** Called when a command runs. */
     readonly findTarget: () => CacheTarget;
   },
   question: () => CacheCommand,

@@ -1,5 +1,5 @@
-// `veneer completion`: scripts that complete commands, options and their values in a shell, made of the commands themselves. They are static:
-// no process is started when Tab is pressed.
+// `veneer completion`: shell scripts that complete commands, options and their values, generated from the commands themselves. They are
+// static: pressing Tab starts no process.
 import { Argument, Command, type Option } from 'commander';
 import { findWords } from './examples.ts';
 import { print } from './output.ts';
@@ -8,7 +8,7 @@ const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
 type Shell = (typeof SHELLS)[number];
 
-/** Of the commands beside it. */
+/** Completes the commands of its parent. */
 export function createCompletionCommand(): Command {
   return new Command('completion')
     .description('prints a script that completes commands and options in your shell')
@@ -18,21 +18,21 @@ export function createCompletionCommand(): Command {
     });
 }
 
-const FORMATS: Readonly<Record<Shell, (places: readonly Place[]) => readonly string[]>> = {
+const FORMATS: Readonly<Record<Shell, (commands: readonly CommandWords[]) => readonly string[]>> = {
   bash: formatBash,
   zsh: formatZsh,
   fish: formatFish,
 };
 
-/** A command, and what may follow it. */
-interface Place {
+/** A command, and the words that may follow it. */
+interface CommandWords {
   /** `veneer token create`. */
   readonly words: string;
-  /** The same with each of its names. */
+  /** The same with each of its aliases. */
   readonly typed: readonly string[];
   readonly commands: readonly Word[];
   readonly options: readonly OptionWords[];
-  /** Of the arguments. */
+  /** The values of its arguments. */
   readonly values: Values;
 }
 
@@ -44,23 +44,23 @@ interface Word {
 interface OptionWords {
   readonly flags: readonly string[];
   readonly meaning: string;
-  /** Undefined where it takes none. */
+  /** Undefined for an option without a value. */
   readonly values: Values | undefined;
 }
 
-/** The words to choose from, or files, or neither. */
+/** A choice of words, files, or neither. */
 interface Values {
   readonly choices: readonly string[];
   readonly isFile: boolean;
 }
 
-/** The command and all below it, which take its options, too. */
-function describe(command: Command, inherited: readonly OptionWords[] = []): readonly Place[] {
+/** The command and all its subcommands, which accept its options as well. */
+function describe(command: Command, inherited: readonly OptionWords[] = []): readonly CommandWords[] {
   const words = findWords(command);
   const above = words.slice(0, -command.name().length);
   const help = command.createHelp();
   const options = [...help.visibleOptions(command).map(describeOption), ...inherited];
-  const place: Place = {
+  const described: CommandWords = {
     words,
     typed: [command.name(), ...command.aliases()].map(name => `${above}${name}`),
     commands: help
@@ -70,7 +70,7 @@ function describe(command: Command, inherited: readonly OptionWords[] = []): rea
     values: describeValues(command.registeredArguments),
   };
   const passedOn = options.filter(({ flags }) => !flags.includes('--help') && !flags.includes('--version'));
-  return [place, ...command.commands.flatMap(below => describe(below, passedOn))];
+  return [described, ...command.commands.flatMap(below => describe(below, passedOn))];
 }
 
 function describeOption({ short, long, description, required, optional, argChoices = [], flags }: Option): OptionWords {
@@ -81,7 +81,7 @@ function describeOption({ short, long, description, required, optional, argChoic
   };
 }
 
-/** Placeholders of what is on this machine. */
+/** Placeholders for a path. */
 const FILE = /[<[](?:file|directory|place|context)\b/;
 
 function describeValues(all: readonly Argument[]): Values {
@@ -91,26 +91,29 @@ function describeValues(all: readonly Argument[]): Values {
   };
 }
 
-/** What the first word that is no option may be. */
-function findFirst({ commands, values: { choices } }: Place): readonly Word[] {
+/** The words that may come first, apart from options. */
+function findFirst({ commands, values: { choices } }: CommandWords): readonly Word[] {
   return [...commands, ...choices.map(word => ({ word, meaning: '' }))];
 }
 
 interface ValuedOption {
-  readonly place: Place;
+  readonly command: CommandWords;
   readonly flags: readonly string[];
   readonly values: Values;
 }
 
-function findValued(places: readonly Place[]): readonly ValuedOption[] {
-  return places.flatMap(place =>
-    place.options.flatMap(({ flags, values }) => (values ? [{ place, flags, values }] : [])),
+function findValued(commands: readonly CommandWords[]): readonly ValuedOption[] {
+  return commands.flatMap(command =>
+    command.options.flatMap(({ flags, values }) => (values ? [{ command, flags, values }] : [])),
   );
 }
 
-/** In bash and zsh: a loop over the words that were typed sets `at` to the command that they name. */
-function formatWalk(places: readonly Place[], { first, end, word }: { first: number; end: string; word: string }) {
-  const below = places.filter(({ words }) => words.includes(' '));
+/** In bash and zsh: a loop over the typed words sets `at` to the command that they name. */
+function formatWalk(
+  commands: readonly CommandWords[],
+  { first, end, word }: { first: number; end: string; word: string },
+) {
+  const below = commands.filter(({ words }) => words.includes(' '));
   return [
     '  local at=veneer i',
     `  for ((i = ${first}; i < ${end}; i++)); do`,
@@ -121,7 +124,7 @@ function formatWalk(places: readonly Place[], { first, end, word }: { first: num
   ];
 }
 
-function formatBash(places: readonly Place[]): readonly string[] {
+function formatBash(commands: readonly CommandWords[]): readonly string[] {
   const offer = (words: readonly string[], isFile = false) =>
     isFile && words.length === 0 ? '_veneer_files' : `_veneer_offer ${quote(words.join(' '))}`;
   const end = { first: 1, end: 'COMP_CWORD', word: `\${COMP_WORDS[i]}` };
@@ -136,20 +139,20 @@ function formatBash(places: readonly Place[]): readonly string[] {
     `  COMPREPLY=($(compgen -f -- "\${COMP_WORDS[COMP_CWORD]}"))`,
     '}',
     '_veneer() {',
-    ...formatWalk(places, end),
+    ...formatWalk(commands, end),
     '  COMPREPLY=()',
     `  case "$at \${COMP_WORDS[COMP_CWORD - 1]}" in`,
-    ...findValued(places).map(({ place, flags, values }) => {
-      const patterns = flags.map(flag => quote(`${place.words} ${flag}`)).join('|');
+    ...findValued(commands).map(({ command, flags, values }) => {
+      const patterns = flags.map(flag => quote(`${command.words} ${flag}`)).join('|');
       return `    ${patterns}) ${offer(values.choices, values.isFile)}; return ;;`;
     }),
     '  esac',
     `  case "$at|\${COMP_WORDS[COMP_CWORD]}" in`,
-    ...places.flatMap(place => [
-      `    ${quote(`${place.words}|-`)}*) ${offer(place.options.flatMap(({ flags }) => flags))} ;;`,
-      `    ${quote(`${place.words}|`)}*) ${offer(
-        findFirst(place).map(({ word }) => word),
-        place.values.isFile,
+    ...commands.flatMap(command => [
+      `    ${quote(`${command.words}|-`)}*) ${offer(command.options.flatMap(({ flags }) => flags))} ;;`,
+      `    ${quote(`${command.words}|`)}*) ${offer(
+        findFirst(command).map(({ word }) => word),
+        command.values.isFile,
       )} ;;`,
     ]),
     '  esac',
@@ -158,7 +161,7 @@ function formatBash(places: readonly Place[]): readonly string[] {
   ];
 }
 
-function formatZsh(places: readonly Place[]): readonly string[] {
+function formatZsh(commands: readonly CommandWords[]): readonly string[] {
   const describeAll = (words: readonly Word[]) => words.map(describeZshWord).map(quote).join(' ');
   const offer = (words: readonly Word[], isFile = false) => {
     if (words.length > 0) return `offered=(${describeAll(words)}); _describe veneer offered`;
@@ -169,22 +172,22 @@ function formatZsh(places: readonly Place[]): readonly string[] {
     '#compdef veneer',
     '# Completion of veneer for zsh: put source <(veneer completion zsh) into ~/.zshrc, after compinit',
     '_veneer() {',
-    ...formatWalk(places, { first: 2, end: 'CURRENT', word: `\${words[i]}` }),
+    ...formatWalk(commands, { first: 2, end: 'CURRENT', word: `\${words[i]}` }),
     '  local -a offered',
     `  case "$at \${words[CURRENT - 1]}" in`,
-    ...findValued(places).map(({ place, flags, values }) => {
-      const patterns = flags.map(flag => quote(`${place.words} ${flag}`)).join('|');
+    ...findValued(commands).map(({ command, flags, values }) => {
+      const patterns = flags.map(flag => quote(`${command.words} ${flag}`)).join('|');
       return `    ${patterns}) ${offer(toWords(values.choices), values.isFile)}; return ;;`;
     }),
     '  esac',
     '  case "$at|$PREFIX" in',
-    ...places.flatMap(place => [
-      `    ${quote(`${place.words}|-`)}*) ${offer(place.options.flatMap(listFlags))} ;;`,
-      `    ${quote(`${place.words}|`)}*) ${offer(findFirst(place), place.values.isFile)} ;;`,
+    ...commands.flatMap(command => [
+      `    ${quote(`${command.words}|-`)}*) ${offer(command.options.flatMap(listFlags))} ;;`,
+      `    ${quote(`${command.words}|`)}*) ${offer(findFirst(command), command.values.isFile)} ;;`,
     ]),
     '  esac',
     '}',
-    // From a folder of fpath it is called at once; as a script it tells the shell of itself.
+    // In a directory of fpath it is called at once; as a sourced script it registers itself.
     'if [[ $zsh_eval_context[-1] == loadautofunc ]]; then _veneer "$@"; else compdef _veneer veneer; fi',
   ];
 }
@@ -198,8 +201,8 @@ function describeZshWord({ word, meaning }: Word): string {
   return meaning === '' ? escaped : `${escaped}:${meaning}`;
 }
 
-function formatFish(places: readonly Place[]): readonly string[] {
-  const below = places.filter(({ words }) => words.includes(' '));
+function formatFish(commands: readonly CommandWords[]): readonly string[] {
+  const below = commands.filter(({ words }) => words.includes(' '));
   return [
     '# Completion of veneer for fish: veneer completion fish > ~/.config/fish/completions/veneer.fish',
     'function __veneer_at',
@@ -212,25 +215,25 @@ function formatFish(places: readonly Place[]): readonly string[] {
     '  test "$at" = "$argv[1]"',
     'end',
     'complete -c veneer -f',
-    ...places.flatMap(formatFishPlace),
+    ...commands.flatMap(formatFishCommand),
   ];
 }
 
-function formatFishPlace(place: Place): readonly string[] {
-  const condition = `-n ${quoteFish(`__veneer_at "${place.words}"`)}`;
-  const ofOptions = place.options.map(({ flags, meaning, values }) => {
+function formatFishCommand(command: CommandWords): readonly string[] {
+  const condition = `-n ${quoteFish(`__veneer_at "${command.words}"`)}`;
+  const ofOptions = command.options.map(({ flags, meaning, values }) => {
     const names = flags.map(flag => (flag.startsWith('--') ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`));
     const choices = values && values.choices.length > 0 ? ` -a ${quoteFish(values.choices.join(' '))}` : '';
     const kind = values ? (values.isFile ? ' -r -F' : ` -x${choices}`) : '';
     return `complete -c veneer ${condition} ${names.join(' ')}${kind} -d ${quoteFish(meaning)}`;
   });
-  const ofWords = findFirst(place).map(
+  const ofWords = findFirst(command).map(
     ({ word, meaning }) => `complete -c veneer ${condition} -a ${quoteFish(word)} -d ${quoteFish(meaning)}`,
   );
-  return [...ofWords, ...ofOptions, ...(place.values.isFile ? [`complete -c veneer ${condition} -F`] : [])];
+  return [...ofWords, ...ofOptions, ...(command.values.isFile ? [`complete -c veneer ${condition} -F`] : [])];
 }
 
-/** For bash and zsh. */
+/** Quotes a word for bash and zsh. */
 function quote(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }

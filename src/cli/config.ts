@@ -1,4 +1,4 @@
-// `veneer config`: checks the configuration as a start does, shows what is in effect, and prints a schema for editors.
+// `veneer config`: checks the configuration as a start does, shows the effective values, and prints a schema for editors.
 import { existsSync } from 'node:fs';
 import { Argument, Command } from 'commander';
 import { type ConfigSources, findConfigFile, loadConfig } from '../config/config.ts';
@@ -9,9 +9,9 @@ import type { Config } from '../config/schema.ts';
 import { explain, formatColumns, plainText, print } from './output.ts';
 
 interface ConfigCommandDeps {
-  /** Asked when a command runs. */
+  /** Called when a command runs. */
   readonly findConfigSources: () => ConfigSources;
-  /** What would stop a start although the configuration itself is valid, such as a file of users that cannot be read. */
+  /** Faults that would prevent a start although the configuration itself is valid, such as an unreadable file of users. */
   readonly findStartFaults: (config: Config) => Promise<readonly ConfigFault[]>;
 }
 
@@ -30,7 +30,7 @@ export function createConfigCommand(deps: ConfigCommandDeps): Command {
 function addCheck(command: Command, { findConfigSources, findStartFaults }: ConfigCommandDeps): void {
   command
     .command('check')
-    .description('lists every fault with its file, line and key, and what would be right; starts nothing')
+    .description('lists every fault with its file, line and key, and its remedy; starts nothing')
     .addArgument(createFileArgument())
     .option('--json', 'prints the faults as JSON')
     .action(async (file: string | undefined, { json }: JsonOption, self: Command) => {
@@ -67,7 +67,7 @@ async function findFaults(
 function addShow(command: Command, { findConfigSources }: ConfigCommandDeps): void {
   command
     .command('show')
-    .description('prints what is in effect, with defaults, and where each value comes from; secrets are hidden')
+    .description('prints the effective values, defaults included, and the source of each; secrets are hidden')
     .addArgument(createFileArgument())
     .option('--json', 'prints a list of keys, values and sources')
     .action((file: string | undefined, { json }: JsonOption, self: Command) => {
@@ -84,7 +84,7 @@ function addShow(command: Command, { findConfigSources }: ConfigCommandDeps): vo
     });
 }
 
-/** A line for each key. */
+/** One line per key. */
 function formatKeys(keys: readonly EffectiveKey[]): readonly string[] {
   const rows = keys.map(describeKey).map(({ key, value, source }) => [key, formatValue(value), source]);
   return formatColumns(
@@ -100,6 +100,6 @@ function formatValue(value: unknown): string {
 function addSchema(command: Command): void {
   command
     .command('schema')
-    .description('prints a JSON schema of the configuration, with which editors complete keys and underline faults')
+    .description('prints a JSON schema of the configuration, for completion and validation in editors')
     .action((_, self: Command) => print(self, JSON.stringify(createJsonSchema(), undefined, 2)));
 }

@@ -1,4 +1,4 @@
-// What to type: examples of each command, as its help and the manual page show them.
+// Examples of each command, shown in its help and in the manual page.
 import type { Command } from 'commander';
 
 interface Example {
@@ -7,7 +7,7 @@ interface Example {
   readonly meaning: string;
 }
 
-/** By the words of a command. A group of commands has the most common ones of its own. */
+/** By the words of a command. A group has the most common examples of its commands. */
 export const EXAMPLES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   veneer: {
     'veneer --config veneer.yaml': 'starts the service',
@@ -17,7 +17,7 @@ export const EXAMPLES: Readonly<Record<string, Readonly<Record<string, string>>>
   },
   'veneer config': {
     'veneer config check': 'lists all faults, before the service is restarted',
-    'veneer config show': 'shows every value with where it comes from',
+    'veneer config show': 'shows every value with its source',
   },
   'veneer config check': {
     'veneer config check /etc/veneer/veneer.yaml': 'checks this file',
@@ -27,16 +27,16 @@ export const EXAMPLES: Readonly<Record<string, Readonly<Record<string, string>>>
     'veneer config schema > veneer.schema.json': 'for editors: # yaml-language-server: $schema=veneer.schema.json',
   },
   'veneer status': {
-    'veneer status': 'shows what is slow, failing, limited or full',
-    'veneer status --server https://veneer.example --json': 'the same of another machine, for a script',
+    'veneer status': 'shows what is slow, failing, rate-limited or full',
+    'veneer status --server https://veneer.example --json': 'the same for another machine, as JSON',
   },
   'veneer repo': {
     'veneer repo ls': 'lists the repositories that were pushed to',
     'veneer repo ls local/app': 'lists the tags of one',
   },
   'veneer doctor': {
-    'veneer doctor': 'lists what is wrong, each with its remedy',
-    'veneer --config /etc/veneer/veneer.yaml doctor --all': 'also lists what is right, for this configuration',
+    'veneer doctor': 'lists problems, each with its remedy',
+    'veneer --config /etc/veneer/veneer.yaml doctor --all': 'also lists checks that passed, with this configuration',
   },
   'veneer build': {
     'veneer build .': 'builds the Containerfile or Dockerfile of this directory',

@@ -42,7 +42,7 @@ export function createGcCommand({
   findTarget,
   isTerminal,
 }: {
-  /** Asked when the command runs. */
+  /** Called when the command runs. */
   readonly findTarget: () => GcTarget;
   /** Whether standard error is a terminal, to show progress. */
   readonly isTerminal: boolean;

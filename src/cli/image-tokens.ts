@@ -1,4 +1,4 @@
-// The tokens in names of images, which a running service gave out: listed and revoked for `veneer token`.
+// Tokens in image names, issued by a running service: listed and revoked for `veneer token`.
 import { z } from 'zod';
 import { formatColumns, plainText } from './output.ts';
 import { parseAnswer } from './service/builds.ts';
@@ -22,9 +22,9 @@ const revokedSchema = z.object({ revoked: z.number() });
 type ImageToken = z.output<typeof listSchema>['tokens'][number];
 
 const HINT = 'set VENEER_TOKEN to the credentials that they were made with, or to a token made with --admin';
-const HINTS: Hints = { 401: HINT, 403: HINT, 404: 'there is no such token, or it is of another caller' };
+const HINTS: Hints = { 401: HINT, 403: HINT, 404: 'there is no such token, or it belongs to another caller' };
 
-/** Those of the caller, or of all where it may administer. Throws ServiceRefused. */
+/** The tokens of the caller, or all of them for an administrator. Throws ServiceRefused. */
 export async function listImageTokens(service: Service, workflow: string | undefined): Promise<readonly ImageToken[]> {
   const all: ImageToken[] = [];
   for (let after: string | undefined; ; ) {
@@ -36,7 +36,7 @@ export async function listImageTokens(service: Service, workflow: string | undef
   }
 }
 
-/** How many were. Throws ServiceRefused. */
+/** Returns the number of revoked tokens. Throws ServiceRefused. */
 export async function revokeWorkflow(service: Service, workflow: string): Promise<number> {
   const query = new URLSearchParams({ workflow });
   return (await ask(service, revokedSchema, `/v1/tokens?${query}`, 'DELETE')).revoked;

@@ -1,9 +1,9 @@
-// `veneer man`: the manual page, made of the same commands and examples as their help. man(7), which mandoc and groff read alike.
+// `veneer man`: the manual page, generated from the commands and examples. In man(7), for mandoc and groff.
 import { Command, type Help } from 'commander';
 import { findExamples, findWords } from './examples.ts';
 import { print } from './output.ts';
 
-/** Of the commands beside it. */
+/** Describes the commands of its parent. */
 export function createManualCommand({
   version,
   now = () => new Date(),
@@ -41,19 +41,20 @@ function formatManual(root: Command, version: string, date: Date): readonly stri
   ];
 }
 
-const ABOUT = 'Without a command it is the service. Commands administer a service and its data, or are clients of one.';
+const ABOUT =
+  'Without a command it runs the service. Commands administer a service and its data, or are clients of a running one.';
 
 const ENVIRONMENT = [
-  { term: 'VENEER_CONFIG, VENEER_LISTEN, VENEER_DATA_DIR', meaning: 'as the options of the same names' },
+  { term: 'VENEER_CONFIG, VENEER_LISTEN, VENEER_DATA_DIR', meaning: 'defaults of the options of the same names' },
   { term: 'VENEER_LOG', meaning: 'the level of the log, such as debug' },
-  { term: 'VENEER_URL', meaning: 'the service that commands talk to, as --server' },
+  { term: 'VENEER_URL', meaning: 'the service that commands talk to; default of --server' },
   { term: 'VENEER_TOKEN', meaning: 'an access token, <user>:<password> or a bearer token that is sent to it' },
 ];
 
 const EXIT_STATUS = [
   { term: '0', meaning: 'done' },
   { term: '1', meaning: 'failed, refused, or wrong usage: the reason is the last line of standard error' },
-  { term: '2', meaning: 'a question was answered with no: the command says which' },
+  { term: '2', meaning: 'the command ran, and found problems: its output says which' },
   { term: '130', meaning: 'interrupted while it waited' },
 ];
 
@@ -106,7 +107,7 @@ function formatTerms(terms: readonly Term[]): readonly string[] {
 
 function formatExamples(command: Command): readonly string[] {
   return findExamples(command).flatMap(({ line, meaning }, at) => [
-    // Behind a heading there is none.
+    // No .PP directly after a heading.
     ...(at === 0 && !command.parent ? [] : ['.PP']),
     ...formatText(`${sentence(meaning)}:`),
     '.PP',
@@ -124,7 +125,7 @@ function sentence(text: string): string {
 
 const MAX_CHARACTERS = 76;
 
-/** In lines of the usual length. */
+/** Wrapped at the usual width. */
 function formatText(text: string): readonly string[] {
   const lines: string[] = [];
   for (const word of text.split(' ')) {
@@ -136,7 +137,7 @@ function formatText(text: string): readonly string[] {
   return lines.map(escapeText);
 }
 
-/** A line of text: no character of it is an instruction, and hyphens can be copied. */
+/** Escapes a line of text: nothing in it is a request, and hyphens can be copied. */
 function escapeText(text: string): string {
   const plain = text.replaceAll('\\', '\\e').replaceAll('-', '\\-').replaceAll('`', '\\(ga').replaceAll('^', '\\(ha');
   return /^[.']/.test(plain) ? `\\&${plain}` : plain;

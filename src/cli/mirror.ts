@@ -15,12 +15,12 @@ interface Options {
 export function createMirrorConfigCommand({
   findMirror,
 }: {
-  /** Asked when the command runs. */
+  /** Called when the command runs. */
   readonly findMirror: () => OwnMirror;
 }): Command {
   return new Command('mirror-config')
     .description('prints the file that makes a container runtime pull through Veneer')
-    .addArgument(new Argument('<runtime>', 'whose file it is').choices(RUNTIMES))
+    .addArgument(new Argument('<runtime>', 'the runtime').choices(RUNTIMES))
     .option(
       '--address <url>',
       'the address of Veneer for the runtime (default: publicUrl, or the listen address)',
@@ -32,7 +32,7 @@ export function createMirrorConfigCommand({
       parseHosts,
     )
     .option('--strict', 'never pull them directly (default: as configured for each)')
-    .option('--json', 'prints the file and what to do with it as JSON')
+    .option('--json', 'prints the file and instructions as JSON')
     .action((runtime: Runtime, options: Options, self: Command) => {
       try {
         const { content, hints } = createMirrorFile(runtime, options, findMirror());

@@ -75,9 +75,9 @@ export async function awaitBuild(
     interrupted,
     patience,
   }: {
-    /** Closed in the end. */
+    /** Closed at the end. */
     readonly view: ProgressView;
-    /** Aborts when somebody interrupts the command. */
+    /** Aborts when the user interrupts the command. */
     readonly interrupted: AbortSignal;
     readonly patience?: Patience | undefined;
   },
@@ -89,17 +89,20 @@ export async function awaitBuild(
   } catch (cause) {
     if (interrupted.aborted) {
       throw new Interrupted(
-        `${id} goes on: see it with \`veneer builds log ${id}\`, end it with \`veneer builds cancel ${id}\``,
+        `${id} is still running: follow it with \`veneer builds log ${id}\`, cancel it with \`veneer builds cancel ${id}\``,
       );
     }
     if (!(cause instanceof ServiceRefused && cause.isTransient)) throw cause;
-    throw new ServiceRefused(`${cause.message}; ${id} may go on: see it with \`veneer builds log ${id}\``, { cause });
+    throw new ServiceRefused(
+      `${cause.message}; ${id} may still be running: follow it with \`veneer builds log ${id}\``,
+      { cause },
+    );
   } finally {
     view.close({ isFailed: build?.status === 'failed' });
   }
 }
 
-/** A build that failed, in one line. */
+/** Describes a failed build in one line. */
 export function describeFailure({ buildId, reason }: Build, builds: BuildsClient): string {
-  return `${buildId} failed: ${reason ?? 'it tells no reason'}; its log: ${builds.logUrl(buildId)}`;
+  return `${buildId} failed: ${reason ?? 'no reason given'}; its log: ${builds.logUrl(buildId)}`;
 }

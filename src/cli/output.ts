@@ -1,4 +1,4 @@
-// What commands write: what a script wants goes to standard output, explanations to standard error; as plain text, and as tables.
+// Output of commands, as plain text and tables: results go to standard output, explanations to standard error.
 import { stripVTControlCharacters } from 'node:util';
 import type { Command } from 'commander';
 
@@ -16,8 +16,8 @@ export function explain(self: Command, line: string): void {
 }
 
 /**
- * Text of others as one line without escape sequences, so that it cannot move a terminal's cursor, set its title or forge a line. A tab stays,
- * any other control character becomes a space.
+ * Foreign text as one line without escape sequences, so that it cannot move a terminal's cursor, set its title or forge a line. A tab
+ * stays, any other control character becomes a space.
  */
 export function plainText(text: string): string {
   return stripVTControlCharacters(text).replace(/[^\P{Cc}\t]/gu, ' ');

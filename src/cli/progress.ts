@@ -5,13 +5,13 @@ import { plainText } from './output.ts';
 
 export interface ProgressView {
   show(entry: LogEntry): void;
-  /** Nothing is shown after it. Of a build that failed it leaves the last lines that were printed. */
+  /** Ends the display. If the build failed, the last lines of its output remain. */
   close(end: { readonly isFailed: boolean }): void;
 }
 
 const TAIL_LINES = 20;
 
-/** For a terminal: a bar for each platform, and of a build that failed the last lines that its steps printed. */
+/** For a terminal: a bar for each platform and, if the build fails, the last lines of its output. */
 export function createBarView(terminal: NodeJS.WritableStream): ProgressView {
   const counter = createStepCounter();
   const bars = new Map<string, SingleBar>();
@@ -44,7 +44,7 @@ export interface ByteBar {
   close(): void;
 }
 
-/** For an upload; `name` is what is sent. */
+/** For an upload; `name` describes what is sent. */
 export function createByteBar(terminal: NodeJS.WritableStream, name: string, totalBytes: number): ByteBar {
   const container = openBars(terminal, '{name} {bar} {percentage}%');
   const bar = container.create(totalBytes, 0, { name: plainText(name) });
@@ -57,7 +57,7 @@ function openBars(terminal: NodeJS.WritableStream, format: string): MultiBar {
   return new MultiBar(options, Presets.shades_classic);
 }
 
-/** For where there is no terminal: a line for each entry. */
+/** Without a terminal: one line per entry. */
 export function createLineView(writeLine: (line: string) => void): ProgressView {
   return {
     show(entry) {
@@ -68,7 +68,7 @@ export function createLineView(writeLine: (line: string) => void): ProgressView 
   };
 }
 
-/** Undefined for an entry that only counts. */
+/** Undefined for an entry that only reports progress. */
 export function formatEntry({ kind, platform, step, state, text }: LogEntry): string | undefined {
   if (kind === 'step') return state && plainText(`${nameOf(step, platform)}${ENDINGS[state]}${text ? ` ${text}` : ''}`);
   if (text === undefined) return undefined;
@@ -82,7 +82,7 @@ const ENDINGS: Readonly<Record<NonNullable<LogEntry['state']>, string>> = {
   failed: ': failed',
 };
 
-/** A step that names its platform needs no other word for it. */
+/** Adds the platform, unless the step names it. */
 function nameOf(step = 'step', platform: string | undefined): string {
   return platform === undefined || step.includes(platform) ? step : `[${platform}] ${step}`;
 }
@@ -92,12 +92,12 @@ interface PlatformProgress {
   readonly platform: string;
   readonly done: number;
   readonly total: number;
-  /** The step that began or ended last. */
+  /** The step that started or ended last. */
   readonly step: string;
 }
 
 interface StepCounter {
-  /** How far the entry's platform is now; undefined where the entry is about no step. */
+  /** The progress of the entry's platform; undefined if the entry is not about a step. */
   count(entry: LogEntry): PlatformProgress | undefined;
 }
 
@@ -106,7 +106,7 @@ interface Steps {
   readonly done: Set<string>;
 }
 
-/** Counts the steps done, of those known, for each platform of a build. */
+/** Counts the finished and the known steps of each platform. */
 export function createStepCounter(): StepCounter {
   const platforms = new Map<string, Steps>();
   return {
@@ -121,7 +121,7 @@ export function createStepCounter(): StepCounter {
   };
 }
 
-/** A step such as `[linux/arm64 build 2/3] RUN make` tells of the others in its stage. */
+/** A step such as `[linux/arm64 build 2/3] RUN make` shows how many its stage has. */
 function countOf(steps: ReadonlySet<string>): number {
   const stages = new Map<string, number>();
   for (const step of steps) {

@@ -1,4 +1,4 @@
-// `veneer registries`: the credentials of private registries that a running service keeps for who asks.
+// `veneer registries`: the caller's credentials of private registries, stored by a running service.
 import { text } from 'node:stream/consumers';
 import { Command } from 'commander';
 import { z } from 'zod';
@@ -15,9 +15,7 @@ const listSchema = z.object({
 const HINTS: Hints = { 401: 'set VENEER_TOKEN to an access token or <user>:<password>' };
 
 export function createRegistriesCommand(deps: ServiceCommandDeps): Command {
-  const command = new Command('registries').description(
-    'credentials of private registries that a service keeps for you',
-  );
+  const command = new Command('registries').description('your credentials of private registries, stored by a service');
   addList(command, deps);
   addSet(command, deps);
   addRemove(command, deps);
@@ -25,7 +23,7 @@ export function createRegistriesCommand(deps: ServiceCommandDeps): Command {
 }
 
 function addList(command: Command, deps: ServiceCommandDeps): void {
-  const list = command.command('ls').alias('list').description('lists registries and user names, and no password');
+  const list = command.command('ls').alias('list').description('lists registries and user names, without passwords');
   list.option('--json', 'prints them as JSON');
   addServerOption(list).action(async ({ json }: { readonly json?: boolean }, self: Command) =>
     callService(self, deps, async ({ service }) => {
@@ -43,12 +41,12 @@ function addList(command: Command, deps: ServiceCommandDeps): void {
 function addSet(command: Command, deps: ServiceCommandDeps): void {
   const set = command
     .command('set')
-    .description('stores what opens a registry; the password is read from standard input')
+    .description('stores credentials of a registry; the password is read from standard input')
     .argument('<registry>', 'such as registry.example:5000, or an alias of the service')
     .requiredOption('--username <name>', 'at that registry');
   addServerOption(set).action(async (registry: string, { username }: { readonly username: string }, self: Command) =>
     callService(self, deps, async ({ service }) => {
-      // No option: other users of a machine see those of a command.
+      // Not an option, since other users of the machine can see those.
       const password = (await text(deps.stdin)).replace(/\r?\n$/, '');
       if (password === '') throw new NothingToSend('there is no password on standard input');
       const body = JSON.stringify({ userName: username, password });
@@ -60,11 +58,7 @@ function addSet(command: Command, deps: ServiceCommandDeps): void {
 }
 
 function addRemove(command: Command, deps: ServiceCommandDeps): void {
-  const remove = command
-    .command('rm')
-    .alias('delete')
-    .description('deletes them')
-    .argument('<registry>', 'as it is listed');
+  const remove = command.command('rm').alias('delete').description('deletes them').argument('<registry>', 'as listed');
   addServerOption(remove).action(async (registry: string, _, self: Command) =>
     callService(self, deps, async ({ service }) => {
       await (await ask(service, registry, { method: 'DELETE' })).body?.cancel();

@@ -1,5 +1,5 @@
 // `veneer repair`: where records and content no longer match, rebuilds the records from disk, and accepts the result. No content is
-// removed, and replaced files are kept beside the new ones.
+// removed, and replaced files are renamed, not deleted.
 import { existsSync } from 'node:fs';
 import { copyFile, mkdtemp, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -36,7 +36,7 @@ export function createRepairCommand({
   findTarget,
   isTerminal,
 }: {
-  /** Asked when the command runs. */
+  /** Called when the command runs. */
   readonly findTarget: () => RepairTarget;
   /** Whether standard error is a terminal, to show progress. */
   readonly isTerminal: boolean;
@@ -120,7 +120,7 @@ async function rehearse(repair: Repair, { records: copy, asIs, json }: RepairOpt
   }
 }
 
-/** The previous records are kept beside. */
+/** The previous records are renamed. */
 async function takeCopy({ self, directory }: Repair, copy: string, aside: string): Promise<void> {
   if (!existsSync(copy)) self.error(`error: there is no ${copy}`);
   const fresh = join(directory, `${RECORDS}.new`);

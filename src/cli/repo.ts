@@ -9,7 +9,7 @@ import { addServerOption, callService, type ServiceCommandDeps } from './service
 const catalogSchema = z.object({ repositories: z.array(z.string()) });
 const tagsSchema = z.object({ tags: z.array(z.string()) });
 
-const HINT = 'set VENEER_TOKEN to a token that may pull it';
+const HINT = 'set VENEER_TOKEN to a token with the right to pull it';
 const HINTS: Hints = { 401: HINT, 403: HINT };
 
 export function createRepoCommand(deps: ServiceCommandDeps): Command {
@@ -18,7 +18,7 @@ export function createRepoCommand(deps: ServiceCommandDeps): Command {
     .command('ls')
     .alias('list')
     .description('lists the repositories that you may pull from, or the tags of one')
-    .argument('[repository]', 'whose tags, such as local/app')
+    .argument('[repository]', 'the repository whose tags to list, such as local/app')
     .option('--json', 'prints a list as JSON');
   addServerOption(list).action(
     async (repository: string | undefined, { json }: { readonly json?: boolean }, self: Command) =>
@@ -38,7 +38,7 @@ function parse<T>(schema: z.ZodType<T>, text: string, { url }: Service): T {
   return parseAnswer(schema, text, url.host);
 }
 
-/** All pages, as their Link headers lead on. Throws ServiceRefused. */
+/** All pages, following their Link headers. Throws ServiceRefused. */
 async function readPages(
   service: Service,
   first: string,

@@ -42,16 +42,16 @@ type RootDeps = Parameters<typeof createCacheCommand>[0] &
     readonly serve: (flags: RootFlags) => Promise<void>;
   };
 
-/** Everything in `deps` is asked when a command runs, not before. */
+/** All functions in `deps` are called when a command runs, not before. */
 export function createRootCommand(deps: RootDeps): Command {
   const { version, isTerminal, serve } = deps;
   const root = new Command('veneer')
     .description('A registry proxy that puts a thin layer on any container image as it is pulled.')
     .usage('[options]            starts the service\n       veneer [options] <command>  see below')
     .version(version)
-    .option('--config <file>', 'the configuration (VENEER_CONFIG; default: ./veneer.yaml if it is there)')
-    .option('--listen <host:port>', 'where to listen (VENEER_LISTEN; default: 127.0.0.1:8080)')
-    .option('--data-dir <directory>', 'where data lies (VENEER_DATA_DIR; default: .veneer)')
+    .option('--config <file>', 'the configuration file (VENEER_CONFIG; default: ./veneer.yaml if it exists)')
+    .option('--listen <host:port>', 'the address to listen on (VENEER_LISTEN; default: 127.0.0.1:8080)')
+    .option('--data-dir <directory>', 'the data directory (VENEER_DATA_DIR; default: .veneer)')
     .allowExcessArguments()
     .allowUnknownOption()
     .action(async (flags: RootFlags, self: Command) => {

@@ -1,26 +1,26 @@
-// The access log: one line for each request, once its last byte has left. JSON, or the same fields as text for a terminal.
+// The access log: one line for each request, once its last byte was sent. JSON, or the same fields as text for a terminal.
 import type { Logger } from 'pino';
 import type { RequestFacts } from './request.ts';
 
 /** How a request ended. */
 export interface RequestEnd {
   readonly status: number;
-  /** Both with heads; undefined where the request did not come over a socket. */
+  /** Including headers; undefined where the request did not arrive over a socket. */
   readonly bytesSent?: number | undefined;
   readonly bytesReceived?: number | undefined;
   readonly durationMs: number;
-  /** The connection ended before the answer did. */
+  /** Whether the connection closed before the response was complete. */
   readonly isAborted: boolean;
 }
 
 export type WriteAccessLog = (facts: RequestFacts, end: RequestEnd) => void;
 
-/** No status was sent: the client left before. The number is nginx's. */
+/** The client closed the connection before a status was sent. The number is nginx's. */
 export const CLIENT_LEFT = 499;
 
 export function createAccessLog(log: Logger, format: 'json' | 'pretty'): WriteAccessLog {
   return (facts, end) => {
-    // What failed on our side is seen at the level `warn`, too.
+    // Failures on our side are logged as warnings.
     const level = end.status >= 500 ? 'warn' : 'info';
     if (!log.isLevelEnabled(level)) return;
     const line = describe(facts, end);
@@ -31,7 +31,7 @@ export function createAccessLog(log: Logger, format: 'json' | 'pretty'): WriteAc
 
 type Line = ReturnType<typeof describe>;
 
-/** Undefined is left out. */
+/** Undefined fields are omitted. */
 function describe(facts: RequestFacts, end: RequestEnd) {
   return {
     method: facts.method,

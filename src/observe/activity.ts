@@ -1,37 +1,37 @@
-// What the service has done since it started, in memory: pulls, how content was found, and how each upstream answers. For people who look at it now;
-// nothing of it outlives the process.
+// Activity since the start, in memory only: pulls, cache results, and the health of each upstream. Shown in the console and by `veneer
+// status`.
 import { isDigest } from '../oci/digest.ts';
 import type { RequestEnd } from './access-log.ts';
 import type { CacheResult, RequestFacts } from './request.ts';
 
 export interface Activity {
-  /** By tag, answered with what was asked for: what `pulls.rate` counts. */
+  /** Successful pulls by tag: what `pulls.rate` limits. */
   readonly pulls: number;
-  /** Manifests that were asked for by their digest: most clients do so after each pull. */
+  /** Successful requests for manifests by digest: most clients send them after each pull by tag. */
   readonly pullsByDigest: number;
-  /** Requests for content of upstreams, by how it was found. */
+  /** Requests for upstream content, by cache result. */
   readonly found: Readonly<Record<CacheResult, number>>;
-  /** Requests that a rule made the answer of, by its name. */
+  /** Requests that were answered with a rule applied, by the rule's name. */
   readonly rules: ReadonlyMap<string, number>;
-  /** By name, each that was asked or is configured. */
+  /** By name: all that are configured or have been contacted. */
   readonly upstreams: ReadonlyMap<string, UpstreamActivity>;
 }
 
 export interface UpstreamActivity {
   readonly requests: number;
-  /** Those without an answer, or with one that says that the registry fails or refuses for a while. */
+  /** Requests without a response, or with a server error or a rate limit. */
   readonly failures: number;
   readonly askedAt: Date | undefined;
-  /** Whether the last of them failed. */
+  /** Whether the most recent request failed. */
   readonly isFailing: boolean;
-  /** Whether it is left alone for a while, since it fails. */
+  /** Whether its circuit breaker is open. */
   readonly isBroken: boolean;
-  /** Requests that are left of its rate limit, as it last said. */
+  /** The remaining requests of its rate limit, as last reported. */
   readonly rateRemaining: number | undefined;
   readonly lastError: { readonly at: Date; readonly reason: string } | undefined;
 }
 
-/** What is reported, by the names that its reporters use. */
+/** The activity, with the callbacks that update it. */
 export interface ActivityLog {
   readonly activity: Activity;
   onEnd(facts: RequestFacts, end: RequestEnd): void;
@@ -39,7 +39,7 @@ export interface ActivityLog {
   onBreaker(change: { upstream: string; state: 'open' | 'closed'; reason: string }): void;
 }
 
-/** Clients name upstreams: no more than so many are remembered beside those of the configuration. */
+/** The maximum number of upstreams besides the configured ones: clients choose their names. */
 const MAX_OTHERS = 50;
 
 type Counted = { -readonly [Key in keyof UpstreamActivity]: UpstreamActivity[Key] };
@@ -52,7 +52,7 @@ export function createActivityLog(configured: Iterable<string>, now: () => Date)
   let pulls = 0;
   let pullsByDigest = 0;
 
-  /** Undefined where too many others are known already. */
+  /** Undefined beyond the maximum number of others. */
   function upstreamOf(reported: string): Counted | undefined {
     const name = ownName(reported);
     const known = upstreams.get(name);
@@ -94,7 +94,7 @@ export function createActivityLog(configured: Iterable<string>, now: () => Date)
       upstream.isFailing = isFailure(status);
       if (!upstream.isFailing) return;
       upstream.failures += 1;
-      // The end of the request that it was for says more.
+      // Replaced by the more specific error of the request, once that ends.
       upstream.lastError = { at: now(), reason: status === undefined ? 'no answer' : `answered ${status}` };
     },
     onBreaker({ upstream: name, state, reason }) {
@@ -111,7 +111,7 @@ function nothingYet(): Counted {
   return { requests: 0, failures: 0, isFailing: false, isBroken: false, ...nothing };
 }
 
-/** The name of an upstream, without the host that a redirect of it led to: what that does counts for the upstream. */
+/** The name of an upstream, without the host of a redirect: its activity counts for the upstream. */
 export function ownName(reported: string): string {
   const [name = ''] = reported.endsWith(')') ? reported.split(' (at ', 1) : [reported];
   return name;

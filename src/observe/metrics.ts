@@ -1,8 +1,8 @@
-// Metrics in the text format of Prometheus: the one place that knows prom-client. It takes microseconds for each change: what changes with every
-// request is counted elsewhere, and read when it is asked for.
+// Metrics in the Prometheus text format: the only file that knows prom-client. An update takes microseconds there, so what changes with
+// every request is counted elsewhere, and read at scrape time.
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
-/** What a metric is called, and its labels. Conventions: prometheus.io/docs/practices/naming. */
+/** The name, help and labels of a metric. Conventions: prometheus.io/docs/practices/naming. */
 interface About<L extends string> {
   readonly name: string;
   readonly help: string;
@@ -18,7 +18,7 @@ interface Value<L extends string> {
 
 interface Distribution<L extends string> {
   readonly labels: Labels<L>;
-  /** One for each bound, not added up, and one for what is beyond the last. */
+  /** One for each bound, not cumulative, and one for values beyond the last bound. */
   readonly counts: ArrayLike<number>;
   readonly sum: number;
 }
@@ -28,17 +28,17 @@ interface WithBounds {
   readonly bounds: readonly number[];
 }
 
-/** Labels must have a bounded number of values: each combination is kept for ever. */
+/** Labels must have a bounded number of values: each combination stays in memory for ever. */
 export interface Meter {
-  /** Counts. `known`: what is there from the start, so that the first event is an increase. */
+  /** Counts. `known`: label values that exist from the start, so that their first event is an increase. */
   counter<L extends string>(about: About<L>, known?: readonly Labels<L>[]): (labels: Labels<L>, by?: number) => void;
   histogram<L extends string>(about: About<L> & WithBounds): (labels: Labels<L>, value: number) => void;
-  /** The rest are read each time that metrics are. */
+  /** Those below are read at each scrape. */
   readCounter<L extends string>(about: About<L>, read: () => Iterable<Value<L>>): void;
   readGauge<L extends string>(about: About<L>, read: () => Iterable<Value<L>>): void;
   readHistogram<L extends string>(about: About<L> & WithBounds, read: () => Iterable<Distribution<L>>): void;
   readonly contentType: string;
-  /** All of it. */
+  /** The text of all metrics. */
   format(): Promise<string>;
 }
 

@@ -1,4 +1,4 @@
-// Metrics of requests, from what the access log is written from. Plain numbers in maps: each request pays for them.
+// Metrics of requests, from the same facts as the access log. Plain numbers in maps, to keep the cost per request low.
 import { STATUS_CODES } from 'node:http';
 import { CLIENT_LEFT, type RequestEnd } from './access-log.ts';
 import type { Meter } from './metrics.ts';
@@ -8,10 +8,10 @@ import type { CacheResult, RequestFacts } from './request.ts';
 const BOUNDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
 const METHODS: readonly string[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
-/** What stands for all that clients and upstreams make up. */
+/** Replaces label values that clients or upstreams choose. */
 export const OTHER = 'other';
 
-/** Of one method of one route. */
+/** Totals for one method of one route. */
 interface Tally {
   readonly labels: { readonly method: string; readonly route: string };
   readonly statuses: Map<string, number>;
@@ -22,7 +22,7 @@ interface Tally {
   receivedBytes: number;
 }
 
-/** Returns what is called at the end of each request. */
+/** Returns a callback for the end of each request. */
 export function createRequestMetrics(meter: Meter): (facts: RequestFacts, end: RequestEnd) => void {
   const routes = new Map<string, Map<string, Tally>>();
   const rules = new Map<string, number>();
@@ -106,12 +106,12 @@ function createTally(route: string, method: string): Tally {
   };
 }
 
-/** `/v2/:name{.+}/manifests/:reference` as `/v2/{name}/manifests/{reference}`; what ends in a star is no route. */
+/** `/v2/:name{.+}/manifests/:reference` as `/v2/{name}/manifests/{reference}`; a pattern that ends in a star is middleware, not a route. */
 export function nameOfRoute(path: string): string {
   return path.endsWith('*') || path === '' ? OTHER : path.replace(/:(\w+)(?:\{[^}]*\})?/g, '{$1}');
 }
 
-/** Upstreams answer with any number, and their status is passed on. */
+/** The status of an upstream may be any number, and is passed on. */
 export function labelOfStatus(status: number): string {
   const isKnown = STATUS_CODES[status] !== undefined || status === CLIENT_LEFT;
   return isKnown ? String(status) : `${Math.floor(status / 100)}xx`;

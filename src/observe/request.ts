@@ -1,52 +1,52 @@
-// What is known of a request while it is served: rooms report what they did for it, and it is logged and counted at its end.
+// The facts about a request while it is served: rooms report what they did for it, and it is logged and counted when it ends.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
 import type { TraceSpan } from './tracing.ts';
 
-/** How content was found, from the cheapest to the dearest: of several lookups, a request has the dearest. */
+/** Cache results, from the cheapest to the most expensive: a request with several lookups reports the most expensive one. */
 const cacheResults = ['hit', 'revalidated', 'stale', 'coalesced', 'miss'] as const;
 
 /**
- * hit: cached. revalidated: the upstream was asked what a tag points to. stale: the upstream failed, and the cached digest of the tag was used.
- * coalesced: another request was fetching it. miss: fetched from the upstream.
+ * hit: cached. revalidated: the upstream was asked what a tag points to. stale: the upstream failed, and the cached digest of the tag was
+ * used. coalesced: another request was fetching it. miss: fetched from the upstream.
  */
 export type CacheResult = (typeof cacheResults)[number];
 
-/** Of one request. Changed as it is served; unbounded input is bounded when it is set. */
+/** The facts about one request. Updated while it is served; unbounded input is truncated when it is set. */
 export interface RequestFacts {
   readonly id: string;
-  /** Of the traceparent header, or of the trace that was begun for it; undefined without either. */
+  /** From the traceparent header, or of the trace started for the request; undefined without either. */
   traceId: string | undefined;
-  /** Where traces are wanted. */
+  /** Undefined unless traces are enabled. */
   span: TraceSpan | undefined;
   readonly method: string;
-  /** Without what is a credential in it. */
+  /** With credentials, such as token ids, removed. */
   readonly path: string;
-  /** The pattern of the route that it is for, one of those that there are; empty for none. */
+  /** The pattern of the matched route; empty if there is none. */
   readonly route: string;
   readonly userAgent: string | undefined;
-  /** The address of the client; undefined where the request did not come over a socket. */
+  /** The address of the client; undefined where the request did not arrive over a socket. */
   readonly address: string | undefined;
   /** From performance.now(). */
   readonly startedAt: number;
   /** `registry/repository`, once admission has found it. */
   repository: string | undefined;
-  /** The tag or digest that was asked for. */
+  /** The requested tag or digest. */
   reference: string | undefined;
   /** The name of the caller; undefined for one without. */
   caller: string | undefined;
-  /** Of an answer with a status of 400 or more, or of a body that broke. */
+  /** The error of a response with a status of 400 or more, or of a body that broke. */
   error: RequestError | undefined;
   cache: CacheResult | undefined;
-  /** Whether what was served was made by a rule or a token. */
+  /** Whether a rule or a token was applied to the served content. */
   isAugmented: boolean;
   /** The names of those rules. */
   appliedRules: readonly string[];
-  /** The upstream that was asked last. */
+  /** The upstream that was contacted last. */
   upstream: string | undefined;
-  /** Waited for answers of upstreams. */
+  /** Time spent waiting for upstreams. */
   upstreamMs: number;
-  /** Waited for a build. */
+  /** Time spent waiting for a build. */
   heldMs: number;
 }
 
@@ -56,7 +56,7 @@ interface RequestError {
   readonly message: string;
 }
 
-/** The request that code runs for. */
+/** The request on whose behalf code runs. */
 export interface RequestScope {
   run<T>(facts: RequestFacts, work: () => T): T;
   /** Undefined outside of any request. */
@@ -105,7 +105,7 @@ export function beginRequest({ method, path, route, address, header }: NewReques
   };
 }
 
-/** Of work that no request waits for: what it asks upstreams counts for none. */
+/** Facts for background work: its upstream requests count for no client's request. */
 export function beginWork(span: TraceSpan): RequestFacts {
   const none = { method: '', path: '', route: '', address: undefined, header: () => undefined };
   return Object.assign(beginRequest(none), { span, traceId: span.traceId });
@@ -117,7 +117,7 @@ export function noteLookup(facts: RequestFacts | undefined, result: CacheResult)
   if (isSlower) facts.cache = result;
 }
 
-/** Of a client's choice, which goes into headers and logs. */
+/** Accepted ids of clients: they go into headers and logs. */
 const REQUEST_ID = /^[\w.~+/=:-]{1,128}$/;
 
 /** The client's own, else its trace, else a new one. */
@@ -128,12 +128,12 @@ function requestId(given: string | undefined, traceId: string | undefined): stri
 
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})[\da-f]{16}-[\da-f]{2}(?:$|-)/;
 
-/** Undefined for one that W3C Trace Context says to ignore. */
+/** Undefined for a header that W3C Trace Context says to ignore. */
 function findTraceId(header: string | undefined): string | undefined {
   return header === undefined ? undefined : TRACEPARENT.exec(header)?.[1];
 }
 
-/** Terminals run what is not. */
+/** Terminals would interpret other characters. */
 function printableAscii(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?');
 }

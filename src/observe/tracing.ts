@@ -1,42 +1,42 @@
-// Traces for OpenTelemetry, by its standard variables of the environment. Its packages are loaded where these turn it on, and nowhere else.
+// OpenTelemetry traces, configured by its standard environment variables. Its packages are only loaded if these enable it.
 import type { Attributes, Context, Span } from '@opentelemetry/api';
 import type { Sampler, SpanExporter } from '@opentelemetry/sdk-trace';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** A span that has begun. Its end must be told, or it is lost. */
+/** A started span. It is only exported once `end` was called. */
 export interface TraceSpan {
   readonly traceId: string;
-  /** As the header of W3C Trace Context, for whoever is asked on its behalf. */
+  /** The header of W3C Trace Context for requests sent on its behalf. */
   readonly traceparent: string;
-  /** `describe` is called where the span is sampled, and only there. */
+  /** `describe` is only called if the span is sampled. */
   end(describe?: () => Outcome): void;
 }
 
 interface Outcome {
-  /** Undefined ones are left out. */
+  /** Undefined ones are omitted. */
   readonly attributes?: Readonly<Record<string, string | number | boolean | undefined>>;
-  /** What went wrong, as a code or a word; absent: nothing did. */
+  /** The error code or type; absent on success. */
   readonly error?: string | undefined;
 }
 
 interface NewSpan {
   readonly name: string;
-  /** Called where the span is sampled, and only there. */
+  /** Only called if the span is sampled. */
   readonly describe: () => NonNullable<Outcome['attributes']>;
-  /** `server`: somebody asked us; `client`: we ask. */
+  /** `server`: a request to us; `client`: a request that we send. */
   readonly kind: 'server' | 'client' | 'internal';
-  /** The traceparent of what it is a part of; absent, or faulty: it is the first of its trace. */
+  /** The traceparent of the parent span; absent or invalid: it starts a new trace. */
   readonly parent?: string | undefined;
 }
 
 export interface Tracing {
   start(span: NewSpan): TraceSpan;
-  /** Sends what is left, for some seconds at most. */
+  /** Exports the remaining spans, for a few seconds at most. */
   close(): Promise<void>;
 }
 
-/** Whether traces are wanted: an endpoint for them, or the exporter by its name. */
+/** Whether traces are enabled: by an endpoint for them, or by the name of the exporter. */
 export function wantsTraces(env: Environment): boolean {
   const { OTEL_TRACES_EXPORTER: exporter } = env;
   if (env.OTEL_SDK_DISABLED?.toLowerCase() === 'true' || exporter === 'none') return false;
@@ -45,7 +45,7 @@ export function wantsTraces(env: Environment): boolean {
 
 const CLOSE_MS = 5000;
 
-/** `env` is the process's own: the exporter reads its variables from there. `warn` takes what is wrong with them, and that spans are lost. */
+/** `env` is that of the process, from which the exporter reads its variables. `warn` reports invalid variables and lost spans. */
 export async function createTracing({
   env,
   version,
@@ -66,7 +66,7 @@ export async function createTracing({
   const detected = resources.detectResources({ detectors: [resources.envDetector] });
   const own = resources.resourceFromAttributes({ 'service.name': 'veneer', 'service.version': version });
   const processor = new sdk.BatchSpanProcessor({
-    exporter: tellingLosses(new OTLPTraceExporter(), warn),
+    exporter: warnOfLosses(new OTLPTraceExporter(), warn),
     ...batchOptions(env),
   });
   const provider = new sdk.TracerProvider({
@@ -116,7 +116,7 @@ function defined(attributes: NonNullable<Outcome['attributes']>): Attributes {
 
 const SAMPLERS = ['always_on', 'always_off', 'traceidratio'].flatMap(name => [name, `parentbased_${name}`]);
 
-/** It goes on with the defaults, as OpenTelemetry says. */
+/** Invalid values are reported, and the defaults used instead, as the specification of OpenTelemetry says. */
 function findFaults(env: Environment): readonly string[] {
   const exporter = env.OTEL_TRACES_EXPORTER ?? 'otlp';
   const protocol = env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL ?? env.OTEL_EXPORTER_OTLP_PROTOCOL ?? 'http/json';
@@ -160,11 +160,11 @@ function batchOptions(env: Environment) {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value > 0));
 }
 
-const TELL_EVERY_MS = 60_000;
+const WARN_EVERY_MS = 60_000;
 
-/** A collector that is away is told once a minute, and not for each batch. */
-function tellingLosses(exporter: SpanExporter, warn: (fault: string) => void): SpanExporter {
-  let toldAt = Number.NEGATIVE_INFINITY;
+/** Warns of an unreachable collector once a minute, instead of once per batch. */
+function warnOfLosses(exporter: SpanExporter, warn: (fault: string) => void): SpanExporter {
+  let warnedAt = Number.NEGATIVE_INFINITY;
   let lost = 0;
   return {
     export(spans, onResult) {
@@ -172,9 +172,9 @@ function tellingLosses(exporter: SpanExporter, warn: (fault: string) => void): S
         if (result.error) {
           lost += spans.length;
           const now = performance.now();
-          if (now - toldAt > TELL_EVERY_MS) {
+          if (now - warnedAt > WARN_EVERY_MS) {
             warn(`${lost} spans could not be sent: ${result.error.message}`);
-            toldAt = now;
+            warnedAt = now;
             lost = 0;
           }
         }

@@ -65,8 +65,8 @@ export function createAugmentedRegistry(
   }
 
   /**
-   * While records are away, what the registry has is served: it has the digest that was asked for. What it lacks may be derived, which is why
-   * `orThrow` throws the failure of the records for it.
+   * While records are unavailable, content of the registry is still served. Content that it lacks may be derived, so `orThrow` then throws
+   * the records' failure instead of reporting it absent.
    */
   async function find(repository: string, digest: Digest) {
     try {

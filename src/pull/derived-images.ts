@@ -20,7 +20,7 @@ export interface Derivation {
   readonly steps: Steps;
   /** The locations of all their layers. */
   readonly layerSources: readonly LayerSource[];
-  /** For layers that have just come with a request. */
+  /** Layers that came with the current request, and are not stored yet. */
   readonly storedLayers?: ReadonlyMap<Digest, Uint8Array> | undefined;
 }
 
@@ -41,7 +41,7 @@ export interface Augmentations {
   get(pull: Derivation, signal?: AbortSignal): Promise<DerivedImage>;
 }
 
-/** For a manifest of which only the digest is known. */
+/** The media type of a manifest known by its digest only. */
 const ANY_TYPE = 'application/octet-stream';
 
 /** What the image was derived from: it must not be evicted while the image is in memory. */
@@ -57,7 +57,7 @@ export function createAugmentations(options: {
   readonly onUsed?: (digest: Digest) => void;
   /** Called for each image that is served. */
   readonly onServed?: ((steps: Steps) => void) | undefined;
-  /** Called for each image that was derived, or could not be, unless all who wanted it have left. */
+  /** Called for each image that was derived, or could not be, unless all its callers have left. */
   readonly onDerived?: ((derivation: { readonly durationMs: number; readonly hasFailed: boolean }) => void) | undefined;
   /** Called with warnings about an image for the operator of the rules, each time it is derived. */
   readonly onWarning?: (image: string, warning: string) => void;

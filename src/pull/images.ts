@@ -1,4 +1,4 @@
-// Finds the images that a reference leads to, with their platforms, through nested indexes: for inspection, and as bases of builds.
+// Finds the images behind a reference, with their platforms, through nested indexes: for inspection, and as bases of builds.
 import { checkAvailable, isChosen } from '../augment/augmentation.ts';
 import { isUnknownPlatform, type SourceReader } from '../augment/source.ts';
 import type { BaseImages } from '../builds/images.ts';

@@ -2,7 +2,7 @@
 //
 //   upstream/upstreams.ts    requests, credentials, limits and mirrors      hosted/   what was pushed to Veneer
 //   createCachedRegistries   what the upstream has sent before
-//   createShadowedRegistry   what recipes built for its names
+//   createShadowedRegistry   images that recipes built for its names
 //   withRecipes              missing tags are built                         withRecipes
 //
 // On top, http/distribution/admission.ts adds what the caller may see: the image of a token, the images as rules derive them, or, for a build

@@ -61,7 +61,7 @@ function checkTotal(bytes: number): void {
   );
 }
 
-/** Limits the documents in memory of the process: large images wait for their turn, and small ones bypass the queue. */
+/** Limits the documents in memory of the process: large images are read one after another, and small ones bypass the queue. */
 interface DocumentLimit {
   /** Runs the work with the reader. Everything that it reads counts as in memory until the work has ended. */
   run<T>(reader: SourceReader, work: (reader: SourceReader) => Promise<T>): Promise<T>;
@@ -80,7 +80,7 @@ export function createDocumentLimit({ freeBytes = FREE_BYTES, maxLarge = MAX_LAR
       let bytes = 0;
       let acquired: Promise<void> | undefined;
 
-      /** One turn for the whole work: a holder never waits for another. */
+      /** Acquired once for the whole work, so that a holder never waits for another. */
       async function add(count: number): Promise<void> {
         bytes += count;
         if (bytes <= freeBytes) return;

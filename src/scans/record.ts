@@ -1,13 +1,13 @@
-// The record of a vulnerability scan, and what it means for the request that wanted it.
+// The record of a vulnerability scan, and its consequences for the request that demanded it.
 import { z } from 'zod';
 import { isDigest } from '../oci/digest.ts';
 
-/** `sc-<16 hex>_<n>`: the hex is of what is scanned, n counts the attempts at it from 1. */
+/** `sc-<16 hex>_<n>`: the hex identifies the subject, n counts its scans from 1. */
 export const scanIdSchema = z.string().regex(/^sc-[0-9a-f]{16}_[1-9]\d{0,8}$/);
 
-/** What requests may allow, from the least severe. */
+/** The severities that requests may allow, least severe first. */
 export const SCAN_LEVELS = ['LOW', 'MEDIUM', 'HIGH', 'CRITICAL'] as const;
-/** What scanners report; nothing is decided by `UNKNOWN`. */
+/** The severities that scanners report; `UNKNOWN` never refuses an image. */
 export const SEVERITIES = ['UNKNOWN', ...SCAN_LEVELS] as const;
 
 const vulnerabilitySchema = z.object({
@@ -22,29 +22,29 @@ const vulnerabilitySchema = z.object({
 
 export const scanRecordSchema = z.object({
   id: scanIdSchema,
-  /** Its name for people. */
+  /** Its display name. */
   image: z.string(),
-  /** The full name of the repository that whoever wants to see the result must be able to pull from. */
+  /** The full name of a repository: callers who may pull from it may see the result. */
   repository: z.string(),
   /** The subject of the first caller who requested it; empty: an anonymous one. */
   caller: z.string().default(''),
   /** Of the build or copy that makes the image. */
   buildId: z.string().optional(),
   status: z.enum(['queued', 'running', 'succeeded', 'failed']),
-  /** Of the scanned root. */
+  /** The digest of the scanned index or image. */
   digest: z.string().refine(isDigest, 'expected a digest').optional(),
-  /** Of the images that were scanned. */
+  /** The platforms that were scanned. */
   platforms: z.array(z.string()).default([]),
   createdAt: z.iso.datetime(),
   startedAt: z.iso.datetime().optional(),
   endedAt: z.iso.datetime().optional(),
   /** Why it failed, in one line. */
   reason: z.string().optional(),
-  /** How many were found of each severity; none of those that are absent. */
+  /** The number of vulnerabilities by severity; absent ones are zero. */
   counts: z.partialRecord(z.enum(SEVERITIES), z.int().nonnegative()).default({}),
-  /** The most severe first, as many as are kept. */
+  /** The most severe first, up to a limit. */
   vulnerabilities: z.array(vulnerabilitySchema).default([]),
-  /** What the scanner said beside its report, from its end. */
+  /** The end of the scanner's log. */
   logs: z.string().default(''),
 });
 
@@ -53,12 +53,12 @@ export type ScanLevel = (typeof SCAN_LEVELS)[number];
 export type Vulnerability = z.infer<typeof vulnerabilitySchema>;
 export type ScanRecord = z.infer<typeof scanRecordSchema>;
 
-/** What a request makes of a scan. */
+/** The scan that a request demands. */
 export const scanDemandSchema = z.object({
   id: scanIdSchema,
-  /** `async`: the image is there whatever comes of it. `required`: it is there when the scan allows it. */
+  /** `async`: the image is available regardless of the result. `required`: it is available once the scan allows it. */
   mode: z.enum(['async', 'required']),
-  /** The severities that the image may have; none: it may have no known vulnerability. */
+  /** The allowed severities; none: the image must have no known vulnerability. */
   levels: z.array(z.enum(SCAN_LEVELS)),
 });
 
@@ -69,8 +69,8 @@ export function hasScanEnded({ status }: ScanRecord): boolean {
 }
 
 /**
- * Why the image must not be used; undefined where it may. `scan` has ended, or was deleted. Without one nothing is known of the image, which is no
- * better than a bad result.
+ * Why the image must not be used; undefined where it may. `scan` has ended, or is undefined where its record was deleted: an image without
+ * a result is refused.
  */
 export function findRefusal({ id, mode, levels }: ScanDemand, scan: ScanRecord | undefined): string | undefined {
   if (mode === 'async') return undefined;

@@ -53,10 +53,10 @@ const grypeMatchSchema = z
     primaryUrl: vulnerability.dataSource,
   }));
 
-/** In characters, of each text of a vulnerability. */
+/** For each text of a vulnerability, in characters. */
 const MAX_TEXT = 512;
 
-/** What a scanner has found, as it wrote it; an entry that cannot be read counts as none. Throws InvalidReport. */
+/** The vulnerabilities in a report; invalid entries are skipped. Throws InvalidReport. */
 export function parseReport(json: string): readonly Vulnerability[] {
   const report = parse(json);
   const grype = grypeSchema.safeParse(report);
@@ -71,9 +71,9 @@ export function parseReport(json: string): readonly Vulnerability[] {
   );
 }
 
-const KNOWN = 'the scanner printed JSON that is no report of trivy (Results) and none of grype (matches)';
+const KNOWN = 'the scanner printed JSON that is neither a report of trivy (Results) nor of grype (matches)';
 
-/** What a scanner printed is no report. */
+/** The scanner's output is not a report. */
 export class InvalidReport extends Error {
   override readonly name = 'InvalidReport';
 }
@@ -82,7 +82,7 @@ function parse(json: string): unknown {
   try {
     return JSON.parse(json);
   } catch (cause) {
-    const what = json.trim() === '' ? 'nothing' : 'what is no JSON';
+    const what = json.trim() === '' ? 'nothing' : 'something other than JSON';
     throw new InvalidReport(`the scanner printed ${what}: a report of trivy or grype is needed`, { cause });
   }
 }
@@ -100,7 +100,7 @@ function toSeverity(given = ''): Severity {
   return SCAN_LEVELS.find(level => level === upper) ?? 'UNKNOWN';
 }
 
-/** Of several images: each vulnerability of a package once, the most severe first, and their counts. */
+/** Merges those of several images: each vulnerability of a package once, the most severe first, and their counts. */
 export function summarize(found: readonly Vulnerability[], maxKept: number) {
   const distinct = new Map(
     found.map(each => [JSON.stringify([each.id, each.pkgName, each.installedVersion]), shorten(each)]),
@@ -118,7 +118,7 @@ function rankOf({ severity }: Vulnerability): number {
 function shorten(vulnerability: Vulnerability): Vulnerability {
   const cut = (value: string | undefined) => value?.slice(0, MAX_TEXT).toWellFormed();
   const { id, severity, pkgName, title, installedVersion, fixedVersion, primaryUrl } = vulnerability;
-  // An address becomes a link: of other schemes it is none.
+  // Rendered as a link: other schemes could run code.
   const address = primaryUrl !== undefined && /^https?:\/\//i.test(primaryUrl) ? cut(primaryUrl) : undefined;
   return {
     ...{ id, severity, pkgName, title: cut(title), installedVersion: cut(installedVersion) },

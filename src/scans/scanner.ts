@@ -1,5 +1,5 @@
-// One run of the scanner: the images are written as an OCI image layout, which scanners read without a registry and without credentials, and the
-// configured command reads that. Nothing goes through a shell.
+// One run of the scanner: the images are written to disk as an OCI image layout, which needs no registry and no credentials, and the
+// configured command reads that. No shell is involved.
 import { createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ import { formatSize } from '../oci/wording.ts';
 import type { Vulnerability } from './record.ts';
 import { InvalidReport, parseReport } from './report.ts';
 
-/** An image as it will be pulled, with all its platforms. */
+/** An image as clients will pull it, with all its platforms. */
 export interface ScannedImage {
   readonly name: string;
   readonly digest: Digest;
@@ -30,32 +30,32 @@ interface ScannedPlatform {
 interface ScannerOptions {
   /** The command and its arguments; `{layout}` in one is the folder of the image, `{image}` its name, `{platform}` its platform. */
   readonly command: readonly string[];
-  /** Prints an SBOM of the image as SPDX JSON; absent: there is none. */
+  /** A command that prints an SBOM of the image as SPDX JSON; absent: no SBOM is made. */
   readonly sbom: readonly string[] | undefined;
-  /** Of each command, for one platform. */
+  /** For each command and platform. */
   readonly timeoutMs: number;
-  /** Of each command's output, in characters. */
+  /** For each command's output, in characters. */
   readonly maxOutput: number;
-  /** Of all layers of an image, for one platform. */
+  /** For all layers of an image, for one platform. */
   readonly maxImageBytes: number;
 }
 
 interface ScannerDeps extends ScannerOptions {
-  /** The images that are scanned are under it, and what scanners want to keep is, too. */
+  /** Holds the image layouts, and the scanners' own caches. */
   readonly directory: string;
   readonly environment: Environment;
 }
 
 interface Scanned {
   readonly found: readonly Vulnerability[];
-  /** Of the first platform. */
+  /** The SBOM of the first platform. */
   readonly spdx: string | undefined;
 }
 
 /** Throws ScanFailure, or the signal's reason. `log` gets lines for people. */
 export type Scanner = (image: ScannedImage, log: (line: string) => void, signal: AbortSignal) => Promise<Scanned>;
 
-/** `message` is for people, in one line. */
+/** The message is one line, and safe to show to callers. */
 export class ScanFailure extends Error {
   override readonly name = 'ScanFailure';
 }
@@ -171,7 +171,7 @@ async function putBlob(folder: string, digest: Digest, write: (file: string) => 
   await write(join(kind, digestHex(digest)));
 }
 
-/** What is stored is verified as it is read; no more is written than the descriptor has. */
+/** Content is verified while it is read; no more is written than the descriptor's size. */
 async function download(
   image: Pick<ScannedImage, 'openBlob'>,
   { digest, size }: Descriptor,

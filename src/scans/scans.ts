@@ -1,4 +1,4 @@
-// The scans of this service: each of what is to be pulled, once for all who want it, few at a time, resumed after a restart.
+// Vulnerability scans of images: one per subject for all its requesters, a few at a time, resumed after a restart.
 import { createHash } from 'node:crypto';
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
@@ -13,35 +13,40 @@ import { summarize } from './report.ts';
 import { ScanFailure, type ScannedImage, type Scanner } from './scanner.ts';
 
 export interface Scans {
-  /** Whether there is a scanner. Without one nothing is scanned. */
+  /** Whether a scanner is configured. */
   readonly isAvailable: boolean;
-  /** The scan of a subject: one under way, or a fresh result, else a new one, which waits for `start`. Durable when it resolves. Throws TOOMANYREQUESTS. */
+  /**
+   * The scan of a subject: one in progress or with a fresh result, else a new one, which waits for `start`. Durable when it resolves.
+   * Throws TOOMANYREQUESTS.
+   */
   open(subject: ScanSubject): Promise<ScanRecord>;
-  /** Begins a scan that `open` gave, unless it has begun. `token` is the id by which the image is found, also after a restart. */
+  /** Starts a scan returned by `open`, unless it has started. `token` is the id by which the image is found, also after a restart. */
   start(id: string, token: string): Promise<void>;
   /** Undefined for an unknown id, or one whose record has expired. */
   find(id: string): Promise<ScanRecord | undefined>;
   /** Whether a further caller, by its subject, has requested this scan. */
   wasRequestedBy(id: string, caller: string): Promise<boolean>;
-  /** The id of the latest scan of what a build has made. */
+  /** The id of the latest scan of a build's image. */
   findOfBuild(buildId: string): Promise<string | undefined>;
-  /** Resolves with the record once the scan has ended or the service stops; undefined for an unknown id. Rejects with the signal's reason. */
+  /**
+   * Resolves with the record once the scan has ended or the service stops; undefined for an unknown id. Rejects with the signal's reason.
+   */
   wait(id: string, signal: AbortSignal): Promise<ScanRecord | undefined>;
-  /** SPDX as JSON; undefined where there is none. */
+  /** The SBOM as SPDX JSON; undefined if there is none. */
   findSpdx(id: string): Promise<string | undefined>;
   close(): Promise<void>;
 }
 
 interface ScanSubject extends Pick<ScanRecord, 'image' | 'repository' | 'caller' | 'buildId'> {
-  /** All that decides what is scanned: equal ones are scanned once. */
+  /** Identifies what is scanned: equal subjects share a scan. */
   readonly key: unknown;
 }
 
 interface ScansPolicy {
   readonly concurrency: number;
-  /** How many may wait or run at a time. */
+  /** The maximum number of queued and running scans. */
   readonly maxQueued: number;
-  /** How long a result is good: new vulnerabilities become known. */
+  /** How long a result is reused before the image is scanned again for newly published vulnerabilities. */
   readonly freshMs: number;
   readonly keepMs: number;
 }
@@ -59,7 +64,7 @@ interface ScansDeps {
   readonly log: Logger;
 }
 
-/** From `open` to `start`, at most: whatever takes longer has failed. */
+/** The maximum time from `open` to `start`: after that the request has failed. */
 const START_MS = 60_000;
 const MAX_VULNERABILITIES = 1000;
 const MAX_LOG = 64 * 1024;
@@ -87,7 +92,7 @@ export async function createScans({
   const closing = new AbortController();
   const limit = pLimit(policy.concurrency);
   const ended = createNotifier();
-  /** By id: scans that wait or run here. */
+  /** By id: the queued and running scans of this process. */
   const jobs = new Map<string, Promise<void>>();
   let opening: Promise<unknown> = Promise.resolve();
 
@@ -152,7 +157,7 @@ export async function createScans({
     const { found, spdx } = await scanner(image, logged.add, closing.signal);
     const isStored = spdx !== undefined && spdx.length <= MAX_SPDX;
     if (isStored) await sboms.put(id, spdx, expiry());
-    else if (spdx !== undefined) logged.add(`the SBOM has more than ${MAX_SPDX} characters, and is not kept`);
+    else if (spdx !== undefined) logged.add(`the SBOM has more than ${MAX_SPDX} characters, and is not stored`);
     const platforms = image.images.map(({ platform }) => platform);
     const result = { ...summarize(found, MAX_VULNERABILITIES), platforms, digest: image.digest, logs: logged.text };
     await finish(id, { status: 'succeeded', ...result });
@@ -182,7 +187,7 @@ export async function createScans({
   return {
     isAvailable: scanner !== undefined,
     open(subject) {
-      // One after the other: equal subjects get one scan.
+      // Sequential, so that equal subjects get one scan.
       const opened = opening.then(() => openOne(subject));
       opening = opened.catch(() => {});
       return opened;
@@ -212,7 +217,7 @@ function callerKey(id: string, caller: string): string {
   return `${id} ${caller}`;
 }
 
-/** What only operators should know of an error is for the log. */
+/** Unexpected errors are only described in the log. */
 function reasonOf(error: unknown): string {
   const isKnown = error instanceof ScanFailure || error instanceof RegistryError;
   const reason = isKnown ? error.message : 'internal error: the log of Veneer has the cause';

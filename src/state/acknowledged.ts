@@ -1,6 +1,6 @@
-// Whether records and content belong together. The records count their writes; a small file beside them, which no copy of the records includes,
-// says which records these are and what their last acknowledged write was. It is written after each commit and before its acknowledgement, so it
-// is never ahead of the records, unless they were lost, replaced or rolled back.
+// Whether records and content belong together. The records count their writes; a small file beside them, which no copy of the records
+// includes, identifies them and their last acknowledged write. It is written after each commit and before its acknowledgement, so it is
+// never ahead of the records, unless they were lost, replaced or rolled back.
 import {
   closeSync,
   constants,
@@ -32,7 +32,7 @@ export interface RecordsFault {
   readonly remedy: string;
 }
 
-/** Which records these are, and how many writes they have had. */
+/** Identifies the records, and counts their writes. */
 export interface Generation {
   readonly id: string;
   readonly sequence: number;
@@ -90,7 +90,7 @@ export function readAcknowledged(directory: string): Note | undefined {
   }
 }
 
-/** For records that replace all that was here. */
+/** To be called when other records replace those of the directory. */
 export function forgetAcknowledged(directory: string): void {
   rmSync(join(directory, FILE), { force: true });
 }
@@ -110,7 +110,7 @@ export function createAcknowledged(directory: string): Acknowledged {
         if (file === undefined) {
           file = openSync(join(directory, FILE), constants.O_WRONLY | constants.O_CREAT, 0o600);
           writeSync(file, text, 0, text.length, 0);
-          // That there are writes has to be known after a power cut too.
+          // Synced: after a power cut it must be known that there were writes.
           fsyncSync(file);
         } else {
           writeSync(file, text, 0, text.length, 0);

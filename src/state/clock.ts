@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 
 export interface Clock {
-  /** For timestamps. While the clock is behind the elapsed time, it advances from that: nothing new looks old. */
+  /** For timestamps. While the clock is behind the elapsed time, it advances from that, so that nothing new appears old. */
   now(): Date;
   /** The time to delete by. Undefined while the clock is ahead of the elapsed time and not yet trusted: nothing may be deleted. */
   deleteBy(): Date | undefined;

@@ -142,8 +142,8 @@ function requireFree(directory: string): void {
 }
 
 /**
- * A process that has a write-ahead log open prevents others from locking the file. A file that cannot be opened is reported by whoever
- * needs it.
+ * A process that has a write-ahead log open prevents others from locking the file. A file that cannot be opened is reported by the code
+ * that needs it.
  */
 function isOpenElsewhere(path: string): boolean {
   let database: DatabaseSync | undefined;

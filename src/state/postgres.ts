@@ -24,7 +24,7 @@ import {
 } from './store.ts';
 
 export interface PostgresStore extends ServiceStore {
-  /** Why records cannot be read or written now, in one line without addresses and credentials; undefined while they can. */
+  /** Why records currently cannot be read or written, in one line without addresses and credentials; undefined while they can. */
   findFault(): string | undefined;
 }
 
@@ -40,9 +40,9 @@ interface PostgresOptions {
   readonly memory: Memory;
   /** The data directory with the content of these records. */
   readonly directory: string;
-  /** Whether another process may hold them: then nothing is to be changed that it works on. */
+  /** Whether to open them beside another process that holds them. The caller must not change records that it works on. */
   readonly isGuest?: boolean;
-  /** For tests. Absent: the clock of the server, which is the same for all its clients. */
+  /** For tests. Default: the clock of the server, which all its clients share. */
   readonly now?: () => Date;
   readonly onUnreadable?: RecordStore['onUnreadable'];
 }
@@ -54,9 +54,9 @@ interface TlsOptions {
 }
 
 /**
- * Opens the records, and migrates them to this release. One process at a time holds them: it has a number, and the writes of an earlier holder
- * fail. Throws RecordStoreHeld where another process has them, RecordStoreFailed for a server that cannot be used, or for records of a newer
- * release. The caller closes the store.
+ * Opens the records, and migrates them to this release. One process at a time holds them: it has a number, and the writes of an earlier
+ * holder fail. Throws RecordStoreHeld where another process has them, RecordStoreFailed for a server that cannot be used, or for records of
+ * a newer release. The caller closes the store.
  */
 export async function openPostgresStore(options: PostgresOptions): Promise<PostgresStore> {
   const { url, schema, maxConnections, tls, memory, directory, isGuest = false, now, onUnreadable } = options;
@@ -79,7 +79,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     throw toError(error);
   }
   const pool = new pg.Pool({ ...connection, max: maxConnections, idleTimeoutMillis: IDLE_MS });
-  // Of an idle connection: the pool opens another one for the next query.
+  // An idle connection failed: the pool opens another one for the next query.
   pool.on('error', () => {});
   const time = () => now?.().getTime() ?? null;
   const condition = isGuest ? WHOLE : findCondition(directory, holder);
@@ -183,13 +183,13 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
-/** The server ends a statement, and the client does not wait much longer for a server that is gone. */
+/** The server aborts a longer statement; the client waits slightly longer, in case the server is gone. */
 const STATEMENT_TIMEOUT_MS = 15_000;
 const QUERY_TIMEOUT_MS = 20_000;
 const IDLE_MS = 60_000;
 const MAX_ATTEMPTS = 5;
 const MAX_SWEPT_AT_ONCE = 1000;
-/** The longest that a clock that was set, or an announcement that never came, may matter. */
+/** The longest effect of a changed clock, or of a lost notification. */
 const CACHED_MS = 60_000;
 
 /** A deadlock, or a conflict with another transaction: nothing was changed. */
@@ -210,7 +210,7 @@ const MIGRATIONS = [
     INSERT INTO ${schema}.holder VALUES (replace(gen_random_uuid()::text, '-', ''), 0);`,
 ];
 
-/** Those of changes begin with the number of the holder, the channel and the announcement, and give no row for any but the holder. */
+/** Changes take the number of the holder, the channel and the notification first, and return no row unless the caller is the holder. */
 function prepareStatements(schema: string) {
   const records = `${schema}.records`;
   const now = (parameter: string) =>
@@ -222,7 +222,7 @@ function prepareStatements(schema: string) {
   const held = 'EXISTS (SELECT FROM holder)';
   return {
     get: `SELECT value, expires_at - ${now('$1')} AS ttl FROM ${records} WHERE collection = $2 AND key = $3 AND ${live}`,
-    // An empty key is no key after the empty string.
+    // $5 is the key to start after: without one it is empty, and no key is.
     list: `SELECT key ${range}`,
     entries: `SELECT key, value ${range}`,
     write: `WITH ${holder},
@@ -252,9 +252,9 @@ function prepareStatements(schema: string) {
 }
 
 interface Holder {
-  /** Of the records, as long as they exist. */
+  /** Identifies the records for as long as they exist. */
   readonly id: string;
-  /** How often they were taken hold of. */
+  /** Incremented by each process that takes hold of them. */
   readonly number: string;
 }
 
@@ -262,24 +262,24 @@ const REMEDY =
   'pulls continue with the records as they are, and nothing is garbage-collected. Stop Veneer and name the right database and schema in ' +
   'state.postgres, or restore a dump of it; or, to accept that all content without a record is collected, remove acknowledged.json from the data directory';
 
-/** Notes in the data directory which records its content belongs to. */
+/** Records in the data directory which records its content belongs to, and compares them. */
 function findCondition(directory: string, { id, number }: Holder): RecordsCondition {
   const noted = readAcknowledged(directory);
   const isNew = number === '1';
   const isOther = noted ? noted.id !== id : isNew && hasStoredBytes(directory);
   const acknowledged = createAcknowledged(directory);
-  // Where nothing was noted, it has to be remembered that these are not the records.
+  // If nothing was noted before, the mismatch itself is noted.
   if (!isOther || !noted) acknowledged.note({ id: isOther ? '' : id, sequence: 0, isOpen: false });
   acknowledged.close();
   return isOther ? faultOf(isNew ? 'gone' : 'other', REMEDY) : WHOLE;
 }
 
 const HEARTBEAT_MS = 250;
-/** Announcements of a second ago may be lost when the server does not answer for so long. */
+/** If the server does not respond for this long, notifications since then may be lost. */
 const SILENT_MS = 1_000;
 const MAX_RECONNECT_MS = 2_000;
 
-/** The connection that hears what is written and holds the records. While it is lost nothing is cached, and the version is unknown. */
+/** The connection that holds the records and receives notifications. While it is lost nothing is cached, and the version is unknown. */
 function createListener({
   connection,
   schema,
@@ -327,7 +327,7 @@ function createListener({
     }
   }
 
-  /** Until the connection breaks. */
+  /** Sends heartbeats until the connection breaks. */
   async function beat(current: pg.Client): Promise<void> {
     while (!closing.signal.aborted) {
       const askedAt = performance.now();
@@ -392,7 +392,7 @@ function createListener({
 async function migrate(client: pg.Client, schema: string): Promise<void> {
   await client.query('BEGIN');
   try {
-    // A command may open the records beside a service that starts.
+    // A command may open the records while a service starts.
     await client.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`veneer_${schema}_migration`]);
     await client.query(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
     await client.query(`CREATE TABLE IF NOT EXISTS ${schema}.migrations (version integer NOT NULL)`);
@@ -425,10 +425,10 @@ function idOf(collection: string, key: string): string {
   return `${collection}/${key}`;
 }
 
-/** The server takes no longer one. */
+/** The maximum length of a notification's payload. */
 const MAX_ANNOUNCEMENT_BYTES = 7_999;
 
-/** Which records have changed; empty where they are too many to be named. */
+/** The changed records; empty if they are too many for one notification. */
 function announcementOf(ids: readonly string[]): string {
   const text = JSON.stringify(ids);
   return Buffer.byteLength(text) <= MAX_ANNOUNCEMENT_BYTES ? text : '';
@@ -456,7 +456,7 @@ function toError(error: unknown): Error {
   const reason = error instanceof pg.DatabaseError ? error.message : code || 'no answer';
   if (isRefused)
     return new RecordStoreFailed(`the database of the records refuses Veneer: ${reason}`, { cause: error });
-  // The server says what is wrong with a statement: that is a bug of ours.
+  // An error of the server about a statement is a bug of ours.
   const isAway = !(error instanceof pg.DatabaseError) || /^(?:08|53|55|57|58|25006|40)/.test(code);
   if (isAway) return new RecordStoreAway(`the database of the records does not answer (${reason})`, { cause: error });
   return error instanceof Error ? error : new Error(String(error));

@@ -58,7 +58,7 @@ export function openDatabase(path: string): DatabaseSync {
   }
 }
 
-/** Reads all of it, and returns what is wrong, or undefined. */
+/** Reads the whole file, and returns the first problem; undefined if there is none. */
 export function quickCheck(database: DatabaseSync): string | undefined {
   try {
     const [verdict] = Object.values(database.prepare('PRAGMA quick_check(1)').get() ?? {});
@@ -68,7 +68,7 @@ export function quickCheck(database: DatabaseSync): string | undefined {
   }
 }
 
-/** SQLite removes the log of a missing file, which may hold all that is left of the records. */
+/** Without the main file SQLite would delete the log, which may contain all that is left of the records. */
 function keepLog(path: string): void {
   const log = `${path}-wal`;
   const isGone = (statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0;

@@ -89,7 +89,7 @@ export function createSqliteStore({
     return new RecordStoreDamaged(`${path} is damaged (${error.message}): ${condition.remedy}`, { cause });
   }
 
-  /** Expired records stay among the rest until swept: a listing that skips many of them yields to other work. */
+  /** Expired records remain until a sweep removes them: a listing that skips many of them yields to other work. */
   async function select(statement: StatementSync, maxAtOnce: number, selection: Selection): Promise<readonly Row[]> {
     const found: Row[] = [];
     const { after: start = '' } = selection;
@@ -133,7 +133,7 @@ export function createSqliteStore({
       }));
     },
     async sweep() {
-      // The time of the call: a clock that jumps meanwhile has no effect.
+      // The time is read once, so that a clock that jumps meanwhile has no effect.
       const nowMs = time();
       let swept = 0;
       for (const until = performance.now() + MAX_SWEEP_MS; performance.now() < until && database.isOpen; ) {
@@ -171,11 +171,11 @@ export function createSqliteStore({
 }
 
 const BUSY_MS = 5_000;
-/** The memory is SQLite's; this needs almost none of its own. */
+/** SQLite allocates outside of the heap: the thread needs almost none. */
 const CHECKER_HEAP_MIB = 64;
 /** The interval between attempts of a blocked reader. */
 const RETRY_MS = 25;
-/** Per turn of the event loop, for all readers. */
+/** Per event loop iteration, for all readers. */
 const MAX_BLOCKING_MS = 5;
 
 /** Reads run on the main thread: long ones yield to other work, however many calls they take. */
@@ -196,7 +196,9 @@ function createLoopBudget() {
   };
 }
 
-/** SQLite counts the commits of other connections, which includes all writes, as this one only reads. Asked once per turn of the event loop. */
+/**
+ * SQLite counts the commits of other connections, which includes all writes, as this one only reads. Queried once per event loop iteration.
+ */
 function createVersion(database: DatabaseSync) {
   const statement = database.prepare('PRAGMA data_version');
   let known: number | undefined;

@@ -11,7 +11,7 @@ export interface RecordStore {
   write(
     changes: readonly Change[],
     options?: {
-      /** Whether the changes free more space than they take, and so may use the reserve of a full disk. */
+      /** Whether the changes free more space than they take: they may then use the reserve of a full disk. */
       readonly makesRoom?: boolean;
     },
   ): Promise<void>;

@@ -19,11 +19,11 @@ export interface RequestContext {
   readonly keys?: ConfigKeys | undefined;
 }
 
-/** The keys of the configuration that messages name, as they may have to be changed. */
+/** The configuration keys that messages name as the remedy. */
 export interface ConfigKeys {
-  /** Where the upstream is, such as `upstreams.docker.io.url`. */
+  /** The key of its address, such as `upstreams.docker.io.url`. */
   readonly url: string;
-  /** Absent where the credentials are not the configuration's. */
+  /** Absent where the credentials are not from the configuration. */
   readonly credentials?: string | undefined;
 }
 
@@ -107,7 +107,7 @@ function remedyFor(code: ErrorCode, { keys }: RequestContext, retryAfterSeconds:
   }
 }
 
-/** Such as "in 60 s"; "later" where nobody knows. */
+/** Such as "in 60 s"; "later" if unknown. */
 function inSeconds(seconds: number | undefined): string {
   return seconds === undefined ? 'later' : `in ${Math.max(1, Math.ceil(seconds))} s`;
 }

@@ -26,7 +26,7 @@ export interface Upstream {
   getManifest(repository: string, reference: string, options?: ManifestOptions): Promise<ManifestBody>;
   headBlob(repository: string, digest: Digest, options?: CallOptions): Promise<{ readonly size: number | undefined }>;
   /**
-   * Not verified: whoever stores or serves it does that. A broken body is resumed, as long as the upstream allows; otherwise it fails with
+   * Not verified: its consumer does that. A broken body is resumed, as long as the upstream allows; otherwise it fails with
    * a RegistryError. The caller reads it to its end or cancels it.
    */
   openBlob(
@@ -107,7 +107,8 @@ export interface TagList {
 export interface Upstreams {
   /**
    * The upstream with this host or alias, in any case. Throws DENIED for one that the configuration closes. For an upstream that receives
-   * clients' credentials, the client's own view of it; without `getCredentials`, that of an anonymous client. Then it throws what `getCredentials` throws, too.
+   * clients' credentials, the client's own view of it; without `getCredentials`, that of an anonymous client. Then it throws what
+   * `getCredentials` throws, too.
    */
   get(registry: string, getCredentials?: GetCredentials): Upstream;
   /** The same registry for pushes, which are authorised elsewhere. Throws as `get` does, and UNAVAILABLE where it is offline. */
@@ -115,11 +116,14 @@ export interface Upstreams {
   /** How a program reaches the registry directly. Throws as `getPusher` does, and UNSUPPORTED where its URL has a path. */
   describe(registry: string): RegistryAddress;
   /**
-   * What a program can log in with itself; undefined where there is nothing, or only an identity token. `isRead`: nothing is pushed, and the
-   * caller's own credentials do. Throws as `get` does.
+   * Credentials that another program can log in with; undefined if there are none, or only an identity token. With `isRead` nothing is
+   * pushed, so the acting caller's own credentials are considered too. Throws as `get` does.
    */
   findCredentials(registry: string, options?: { readonly isRead?: boolean }): Promise<PasswordCredentials | undefined>;
-  /** Whether the registry accepts the credentials, which are not stored. Throws as `getPusher` does, RegistryError for an unclear answer, or the signal's reason. */
+  /**
+   * Whether the registry accepts the credentials, which are not stored. Throws as `getPusher` does, RegistryError for an unclear answer, or
+   * the signal's reason.
+   */
   checkCredentials(registry: string, credentials: PasswordCredentials, signal: AbortSignal): Promise<boolean>;
   /** Whether `component`, the first of a name, names a configured alias or host. */
   has(component: string): boolean;

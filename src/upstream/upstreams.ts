@@ -247,7 +247,7 @@ export function mirrorName(upstream: string, { host }: URL): string {
 
 // An offline registry: only stored content is available.
 
-/** 503, since it is unknown whether the registry has it: a 404 would let a recipe build it. */
+/** 503, since it is unknown whether the registry has it: after a 404 a recipe would build it. */
 function offline(name: string, what: string): RegistryError {
   return new RegistryError(
     'UNAVAILABLE',

@@ -108,7 +108,7 @@ test('what is built is scanned once it is there, and its record names the scan',
 test.each([
   ['fails', { command: run() }, 'unscannable', /failed \(exit code 3\): the log has more$/],
   ['is not there', { command: ['/none/scanner', '{layout}'] }, 'a', /cannot be started/],
-  ['prints no report', { command: [execPath, '-p', '"{layout}"'] }, 'a', /printed what is no JSON/],
+  ['prints no report', { command: [execPath, '-p', '"{layout}"'] }, 'a', /printed something other than JSON/],
   [
     'prints too much',
     { command: [execPath, '-p', '"{layout}".repeat(9999)'], maxOutput: '1KiB' },

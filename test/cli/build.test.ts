@@ -310,7 +310,7 @@ describe('a build that is under way', () => {
       out: '',
       err: expect.stringMatching(
         new RegExp(
-          `${BUILD_ID} goes on: see it with .veneer builds log .*, end it with .veneer builds cancel ${BUILD_ID}`,
+          `${BUILD_ID} is still running: follow it with .veneer builds log .*, cancel it with .veneer builds cancel ${BUILD_ID}`,
         ),
       ),
       exitCode: 130,
@@ -324,7 +324,7 @@ describe('a build that is under way', () => {
     expect({ out, exitCode }).toEqual({ out: '', exitCode: 1 });
     expect(err.split('\n')).toEqual([
       'it begins',
-      `error: ${service.url.host} closed the connection; ${BUILD_ID} may go on: see it with \`veneer builds log ${BUILD_ID}\``,
+      `error: ${service.url.host} closed the connection; ${BUILD_ID} may still be running: follow it with \`veneer builds log ${BUILD_ID}\``,
       '',
     ]);
   });

@@ -301,7 +301,7 @@ const FAULTS: readonly Fault[] = [
     name: 'an upstream with a CA that is not known',
     plant: async () => ({ lab: { url: await listenTls('server') } }),
     about: 'upstream lab',
-    message: /a CA that this machine does not know/,
+    message: /a CA that this machine does not trust/,
     remedy: /set upstreams\["lab"\]\.tls\.ca/,
   },
   {
@@ -355,7 +355,7 @@ const FAULTS: readonly Fault[] = [
     plant: async () => ({ lab: { url: await listen(createServer(answer(503))) } }),
     about: 'upstream lab',
     message: /answers with status 503/,
-    remedy: /it is the upstream that fails/,
+    remedy: /the upstream itself fails/,
   },
   {
     name: 'a clock that is behind',
@@ -444,7 +444,7 @@ const FAULTS: readonly Fault[] = [
       return LAN;
     },
     about: 'containerd',
-    message: /certs\.d is not in force: config_path is not set/,
+    message: /certs\.d has no effect: config_path is not set/,
     remedy: /to \[plugins\."io\.containerd\.grpc\.v1\.cri"\.registry\] .*systemctl restart containerd/,
   },
   {
@@ -455,7 +455,7 @@ const FAULTS: readonly Fault[] = [
       return LAN;
     },
     about: 'containerd',
-    message: /"io\.containerd\.grpc\.v1\.cri"\.registry\], which containerd passes over in a file of version 3/,
+    message: /"io\.containerd\.grpc\.v1\.cri"\.registry\], which containerd ignores in a file of version 3/,
     remedy: /to \[plugins\."io\.containerd\.cri\.v1\.images"\.registry\]/,
   },
   {
@@ -577,6 +577,6 @@ test('says that a running service is reached', async () => {
   const own = await startOwn();
   const { out } = await run(['--all'], { config: { ...own, publicUrl: `http://${own.listen}` } });
   expect(out).toContain(`ok    listen: the service answers at ${own.listen}\n`);
-  expect(out).toContain(`ok    publicUrl: http://${own.listen} leads to a Veneer\n`);
+  expect(out).toContain(`ok    publicUrl: http://${own.listen} is a Veneer\n`);
   expect(out).toContain('ok    data directory: the service uses ');
 });

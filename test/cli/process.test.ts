@@ -57,6 +57,6 @@ test('SIGINT leaves the build alone, and says how to end it', async () => {
   child.kill('SIGINT');
   const [out, err, [exitCode]] = await ended;
   expect([out, exitCode]).toEqual(['', 130]);
-  expect(err).toContain(`end it with \`veneer builds cancel ${BUILD_ID}\``);
+  expect(err).toContain(`cancel it with \`veneer builds cancel ${BUILD_ID}\``);
   expect(service.requests.filter(({ method, path }) => method === 'POST' && path.includes('/builds/'))).toEqual([]);
 });

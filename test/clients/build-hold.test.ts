@@ -14,7 +14,7 @@ import { type Relay, startRelay } from './support/relay.ts';
 
 const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker', 'containerd', 'ctr', 'podman', 'skopeo']);
 const SHORT_HOLD = { token: '2s', pull: '2s' };
-const GOES_ON = /the image is still being built: bd-[0-9a-f]{16}_1 goes on, and its log is http:/;
+const GOES_ON = /the image is still being built: bd-[0-9a-f]{16}_1 is still running, and its log is http:/;
 const REASON =
   /manifest.unknown: the build bd-[0-9a-f]{16}_1 failed: \[linux\/amd64 RUN exit 3\] .*3; its log is http:/i;
 

@@ -32,9 +32,9 @@ test('a clean image of trivy has no Results', () => {
 
 test.each([
   ['', 'printed nothing'],
-  ['<html>', 'no JSON'],
-  ['{"vulnerabilities":[]}', 'no report of trivy'],
-  ['[]', 'no report of trivy'],
+  ['<html>', 'something other than JSON'],
+  ['{"vulnerabilities":[]}', 'neither a report of trivy'],
+  ['[]', 'neither a report of trivy'],
 ])('refuses %j', (report, message) => {
   expect(() => parseReport(report)).toThrow(message);
 });

@@ -59,11 +59,11 @@ function checkMode(dataDir: string): readonly Finding[] {
   return [fault(ABOUT, message, `chmod -R go= ${dataDir}`)];
 }
 
-/** Of a directory that no service uses: its lock is held meanwhile. */
+/** For a directory that no service uses; holds its lock meanwhile. */
 async function checkRecords({ dataDir, state }: CheckedService['config']): Promise<readonly Finding[]> {
   const path = join(dataDir, state.postgres ? 'node/records.db' : 'records.db');
   try {
-    // To take a lock that was never taken would create it.
+    // Taking a lock that was never taken would create its file.
     const lock = existsSync(join(dataDir, 'owner.db')) ? lockDirectory(dataDir) : undefined;
     try {
       return [...(state.postgres ? [] : checkLost(dataDir)), ...(await checkCondition(path))];
@@ -78,7 +78,7 @@ async function checkRecords({ dataDir, state }: CheckedService['config']): Promi
 }
 
 const LOCKED = (dataDir: string) =>
-  `another Veneer process uses ${dataDir}, but none answers where this configuration listens`;
+  `another Veneer process uses ${dataDir}, but none answers at the listen address of this configuration`;
 const LOCKED_REMEDY = (dataDir: string) =>
   `it hangs, or has another configuration: \`fuser -v ${join(dataDir, 'owner.db')}\` names it. Stop it, or give this configuration a dataDir of its own`;
 

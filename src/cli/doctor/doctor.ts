@@ -1,5 +1,5 @@
-// `veneer doctor`: looks at the configuration, this machine, the upstreams, the builders and the runtimes, and says what puts right what is
-// wrong. Changes nothing.
+// `veneer doctor`: checks the configuration, this machine, the upstreams, the builders and the container runtimes, and prints a remedy for
+// each problem. Changes nothing.
 import { Command } from 'commander';
 import { type ConfigSources, loadConfig } from '../../config/config.ts';
 import { ConfigError, type ConfigFault } from '../../config/faults.ts';
@@ -36,10 +36,10 @@ interface ProbedBuilder {
 }
 
 export interface DoctorDeps {
-  /** Asked when the command runs, as all that follows. */
+  /** Called when the command runs, as are the functions below. */
   readonly findConfigSources: () => ConfigSources;
   readonly findStartFaults: (config: Config) => Promise<readonly ConfigFault[]>;
-  /** What pulls would get. */
+  /** Contacts the upstreams as pulls would. */
   readonly probeUpstreams: (config: Config) => Promise<readonly ProbedUpstream[]>;
   readonly probeBuilders: (config: Config) => Promise<readonly ProbedBuilder[]>;
   readonly runtimePlaces?: RuntimePlaces;
@@ -47,14 +47,14 @@ export interface DoctorDeps {
   readonly now?: () => Date;
 }
 
-/** Something is wrong. */
+/** The exit status if there are faults. */
 const EXIT_FAULTS = 2;
 const PLACES: RuntimePlaces = { root: '/', dockerSocket: '/var/run/docker.sock' };
 
 export function createDoctorCommand(deps: DoctorDeps): Command {
   return new Command('doctor')
-    .description('looks for what is wrong, and says what puts it right; changes nothing')
-    .option('--all', 'also lists what is right')
+    .description('finds problems, and prints the remedy of each; changes nothing')
+    .option('--all', 'also lists checks that passed')
     .option('--json', 'prints all findings as JSON')
     .action(async ({ all, json }: { readonly all?: boolean; readonly json?: boolean }, self: Command) => {
       const findings = await examine(deps);
@@ -114,13 +114,13 @@ async function checkUpstreams(checked: CheckedService, { probeUpstreams }: Docto
   const reached = await Promise.all(probed.map(({ name }) => reachUpstream(name, checked)));
   const findings = probed.flatMap((each, at) => {
     const { findings = [] } = reached[at] ?? {};
-    // What cannot be reached needs no second reason.
+    // One reason is enough for an upstream that cannot be reached.
     return findings.some(({ level }) => level === 'fault') ? findings : (checkPulls(each) ?? findings);
   });
   return [...findings, ...checkClock(reached.flatMap(({ aheadMs }) => (aheadMs === undefined ? [] : [aheadMs])))];
 }
 
-/** Codes of an answer that is as good as any: nobody has to have what was asked for. */
+/** Error codes that show a working upstream: the requested manifest need not exist. */
 const ANSWERS: readonly string[] = [
   'MANIFEST_UNKNOWN',
   'NAME_UNKNOWN',

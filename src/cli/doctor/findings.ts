@@ -1,12 +1,12 @@
-// What a check found: whether something is right, worth knowing or wrong, and what puts it right.
+// The findings of checks: passed, worth knowing or wrong, with a remedy.
 import type { Config } from '../../config/schema.ts';
 
 export interface Finding {
-  /** What was looked at, such as `upstream docker.io`. */
+  /** The subject of the check, such as `upstream docker.io`. */
   readonly about: string;
   readonly level: 'ok' | 'note' | 'fault';
   readonly message: string;
-  /** What to do; absent where nothing is wrong. */
+  /** The remedy; absent if nothing is wrong. */
   readonly remedy?: string;
 }
 
@@ -22,7 +22,7 @@ export function fault(about: string, message: string, remedy: string): Finding {
   return { about, level: 'fault', message, remedy };
 }
 
-/** What the checks look at. */
+/** The input of the checks. */
 export interface CheckedService {
   readonly config: Config;
   /** The configured service answers at its own address. */
@@ -31,7 +31,7 @@ export interface CheckedService {
   readonly now: () => Date;
 }
 
-/** The code of the system or of Node behind an error, such as ENOTFOUND. */
+/** The error code of the system or of Node behind an error, such as ENOTFOUND. */
 export function findErrorCode(error: unknown): string {
   for (let each = error; each instanceof Error; each = each.cause) {
     if ('code' in each && typeof each.code === 'string') return each.code;
@@ -42,7 +42,7 @@ export function findErrorCode(error: unknown): string {
 
 const MARKS: Readonly<Record<Finding['level'], string>> = { ok: 'ok   ', note: 'note ', fault: 'FAULT' };
 
-/** A finding, and under it what to do. */
+/** A finding, with its remedy on the next line. */
 export function formatFinding({ about, level, message, remedy }: Finding): readonly string[] {
   return [`${MARKS[level]} ${about}: ${message}`, ...(remedy === undefined ? [] : [`      → ${remedy}`])];
 }

@@ -1,4 +1,4 @@
-// The network: where the service listens, how clients reach it, and the upstreams that it asks.
+// The network: the listen address, how clients reach the service, and its upstreams.
 import { lookup } from 'node:dns/promises';
 import { request as requestPlain } from 'node:http';
 import { type RequestOptions, request as requestTls } from 'node:https';
@@ -9,7 +9,7 @@ import { type CheckedService, type Finding, fault, findErrorCode, note, ok } fro
 
 const TIMEOUT_MS = 10_000;
 
-/** Whether a service of this version, or another one, answers there. */
+/** What answers there: a Veneer, or another service; undefined: nothing. */
 export async function findService(url: URL | undefined): Promise<'veneer' | 'other' | undefined> {
   if (!url) return undefined;
   try {
@@ -20,7 +20,7 @@ export async function findService(url: URL | undefined): Promise<'veneer' | 'oth
   }
 }
 
-/** Where a service that does not run yet would listen. */
+/** Whether the listen address is in use, or free for a service that is not running yet. */
 export async function checkPort({ config: { listen }, isRunning }: CheckedService): Promise<readonly Finding[]> {
   const address = `${listen.host}:${listen.port}`;
   if (isRunning) return [ok('listen', `the service answers at ${address}`)];
@@ -57,10 +57,10 @@ export async function checkPublicUrl({ config, isRunning }: CheckedService): Pro
       fault(about, `the name ${name} does not resolve (${unresolved})`, `add ${name} to the DNS, or correct publicUrl`),
     ];
   }
-  if (!isRunning) return [note(about, `it is not known whether ${publicUrl.origin} leads here: no service runs`)];
+  if (!isRunning) return [note(about, `whether ${publicUrl.origin} points here is unknown: no service runs`)];
   try {
     const { status, body } = await ask(new URL('/service-info', publicUrl), {}, { isRead: true });
-    if (body.includes('"veneerVersion"')) return [ok(about, `${publicUrl.origin} leads to a Veneer`)];
+    if (body.includes('"veneerVersion"')) return [ok(about, `${publicUrl.origin} is a Veneer`)];
     const message = `${publicUrl.origin} is answered by something else (status ${status} for /service-info)`;
     return [
       fault(
@@ -75,7 +75,7 @@ export async function checkPublicUrl({ config, isRunning }: CheckedService): Pro
   }
 }
 
-/** Of records, where they are not in a file: whether its port answers. */
+/** Whether the port of the database is reachable, if the records are in one. */
 export async function checkDatabase({ config: { state } }: CheckedService): Promise<readonly Finding[]> {
   const url = state.postgres && new URL(state.postgres.url);
   // Without a host it is a socket of this machine.
@@ -96,7 +96,7 @@ const DEFAULT_POSTGRES = '5432';
 
 const PROXIES = ['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'];
 
-/** Clients of this machine that honour them would ask the proxy for Veneer. */
+/** Clients on this machine that honour these variables would connect to Veneer by the proxy. */
 export function checkProxies({ config, env }: CheckedService): readonly Finding[] {
   const set = PROXIES.filter(name => env[name]);
   if (set.length === 0) return [];
@@ -116,7 +116,7 @@ export function checkProxies({ config, env }: CheckedService): readonly Finding[
 
 interface Reached {
   readonly status: number;
-  /** By its own clock. */
+  /** The time by its own clock. */
   readonly date: Date | undefined;
   readonly body: string;
 }
@@ -149,7 +149,7 @@ interface ReachedUpstream {
 
 const HUB_URL = 'https://registry-1.docker.io';
 
-/** The place of an upstream, as far as its name, its TLS and a first answer. */
+/** Resolves the name of an upstream, connects, and sends a first request. */
 export async function reachUpstream(name: string, { config, now }: CheckedService): Promise<ReachedUpstream> {
   const entry = Object.entries(config.upstreams).find(([key]) => key.toLowerCase() === name)?.[1];
   const url = new URL('/v2/', entry?.url ?? (name === 'docker.io' ? HUB_URL : `https://${name}`));
@@ -167,7 +167,7 @@ export async function reachUpstream(name: string, { config, now }: CheckedServic
     const failing = fault(
       about,
       `${url.host} answers with status ${status}`,
-      'it is the upstream that fails: see its state',
+      'the upstream itself fails: see its status page',
     );
     return { aheadMs, findings: isFailing ? [failing] : [ok(about, `${url.host} answers`)] };
   } catch (error) {
@@ -202,7 +202,7 @@ function findFailure(code: string, { name, url }: Place): Failure {
   }
   if (/^(?:DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_(?:VERIFY|GET)|CERT_)/.test(code)) {
     return {
-      what: 'its certificate is of a CA that this machine does not know',
+      what: 'its certificate is signed by a CA that this machine does not trust',
       remedy: `set ${key}.tls.ca to { file: <certificate of the CA> }`,
     };
   }
@@ -214,7 +214,7 @@ function findFailure(code: string, { name, url }: Place): Failure {
   }
   if (/CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE|BAD_CERTIFICATE/.test(code)) {
     return {
-      what: 'it refuses us without a certificate that it knows',
+      what: 'it requires a client certificate',
       remedy: `set ${key}.tls.cert and ${key}.tls.key`,
     };
   }
@@ -224,7 +224,7 @@ function findFailure(code: string, { name, url }: Place): Failure {
 
 const MAX_SKEW_MS = 60_000;
 
-/** Of all that answered the one that is nearest to our clock: another one may be wrong itself. */
+/** Compares with the upstream whose clock is nearest to ours, since others may be wrong themselves. */
 export function checkClock(aheads: readonly number[]): readonly Finding[] {
   const [nearest] = aheads.toSorted((a, b) => Math.abs(a) - Math.abs(b));
   if (nearest === undefined) return [];

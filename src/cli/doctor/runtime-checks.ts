@@ -1,4 +1,4 @@
-// The container runtimes of this machine: whether their files lead to Veneer, and are in force. They are only read.
+// The container runtimes of this machine: whether their configuration files name Veneer, and are in effect. They are only read.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ export interface RuntimePlaces {
 
 const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/;
 
-/** Nothing for a runtime that is not there, or where Veneer has no address. */
+/** No findings for a runtime that is not installed, or without an address of Veneer. */
 export async function checkRuntimes(own: OwnMirror, places: RuntimePlaces): Promise<readonly Finding[]> {
   const { address } = own;
   if (!address) return [];
@@ -72,7 +72,7 @@ const daemonSchema = z.looseObject({
   'insecure-registries': z.array(z.string()).default([]),
 });
 
-/** What dockerd says of itself, docker's API "Get system information". */
+/** Docker's API, "Get system information". */
 const infoSchema = z.looseObject({
   RegistryConfig: z.looseObject({
     Mirrors: z
@@ -180,7 +180,7 @@ const hostsSchema = z.looseObject({
   host: z.record(z.string(), z.unknown()).default({}),
 });
 
-/** Where `registry` is in config.toml, by its version: containerd migrates older ones, and passes over what belongs to another. */
+/** The plugin section of `registry` by version of config.toml: containerd migrates older ones, and ignores those of another version. */
 const REGISTRY_PLUGINS: Readonly<Record<number, string>> = {
   1: 'cri',
   2: 'io.containerd.grpc.v1.cri',
@@ -206,21 +206,22 @@ function checkContainerd(mirror: Mirror, { root }: RuntimePlaces): readonly Find
   if (found.length === 0) {
     const other = Object.values(REGISTRY_PLUGINS).find(name => name !== plugin && registryOf(name)?.config_path);
     if (other !== undefined) {
-      const message = `config_path is in [plugins."${other}".registry], which containerd passes over in a file of version ${version}`;
+      const message = `config_path is in [plugins."${other}".registry], which containerd ignores in a file of version ${version}`;
       return [fault('containerd', message, add)];
     }
     if (!existsSync(join(root, 'etc/containerd/certs.d')))
       return [note('containerd', NO_MIRROR, `\`veneer mirror-config containerd\`; ${add}`)];
-    return [fault('containerd', `/etc/containerd/certs.d is not in force: config_path is not set in ${path}`, add)];
+    return [fault('containerd', `/etc/containerd/certs.d has no effect: config_path is not set in ${path}`, add)];
   }
   return checkHosts(mirror, hosts);
 }
 
-const NO_MIRROR = 'it does not use Veneer as a mirror: only images named by Veneer come through it';
+const NO_MIRROR =
+  'it does not use Veneer as a mirror: only images with its address in their name are pulled through it';
 
 interface HostsFile {
   readonly path: string;
-  /** The registry that it is for. */
+  /** The registry that it mirrors. */
   readonly registry: string;
   readonly addresses: readonly string[];
 }
@@ -275,7 +276,7 @@ interface Location {
   readonly isInsecure: boolean;
 }
 
-/** containers-registries.conf.d(5): of podman, buildah, skopeo and CRI-O alike. */
+/** containers-registries.conf.d(5), read by podman, buildah, skopeo and CRI-O. */
 function checkRegistriesConf(mirror: Mirror, { root }: RuntimePlaces): readonly Finding[] {
   const folder = join(root, 'etc/containers');
   if (!existsSync(folder)) return [];

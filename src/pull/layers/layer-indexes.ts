@@ -30,7 +30,7 @@ export interface LayerIndexes {
 
 const MAX_READS = 4;
 const MAX_WAITING = 500;
-/** A layer that takes longer is aborted: others wait for its turn. */
+/** A layer that takes longer is aborted, since others are waiting. */
 const READ_TIMEOUT_MS = 15 * 60_000;
 const KEEP_MS = 90 * 24 * 3_600_000;
 const SCOPED_TTL_MS = 24 * 3_600_000;

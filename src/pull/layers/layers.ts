@@ -41,7 +41,7 @@ export function createLayers(deps: LayersDeps): Layers {
   const { content, upstreams, origins, stored, ruleLayers, onFailed, limits } = deps;
   const transfers = createTransfers({ content, onFailed });
 
-  /** A local layer: once lost, nobody can send it again. */
+  /** A local layer: once lost, it cannot be refetched. */
   async function getLocal(
     store: Pick<ContentStore, 'find' | 'open'> | undefined,
     digest: Digest,

@@ -32,7 +32,7 @@ interface PlacingRequest {
   readonly layerSources: readonly LayerSource[];
   /** The bytes of `stored` layers that are not stored yet. */
   readonly storedLayers?: ReadonlyMap<Digest, Uint8Array> | undefined;
-  /** Aborts when nobody wants the image any more. */
+  /** Aborts when all callers have left. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -20,7 +20,7 @@ export interface RecipeBuildsDeps {
   readonly logAddress: LogAddress;
   readonly memory: Memory;
   readonly now: () => Date;
-  /** Takes the time for which a pull waits. */
+  /** Measures how long a pull waits. */
   readonly timeWait?: (<T>(waiting: Promise<T>) => Promise<T>) | undefined;
 }
 
@@ -88,7 +88,7 @@ export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages)
     }
   }
 
-  /** The end is kept also where everybody has left before it. */
+  /** Records the outcome even if every client has left. */
   async function watch(image: string, id: string, plannedAt: number): Promise<void> {
     const record = await builds.wait(id, new AbortController().signal).catch(() => undefined);
     if (record?.status === 'failed') {
@@ -97,7 +97,7 @@ export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages)
     }
     if (record?.status !== 'succeeded') return;
     failures.delete(image);
-    // Where it cannot be written, the next pull finds the end in the build's own record.
+    // If this cannot be written, the next pull finds the outcome in the build's own record.
     await images.end(image, { buildId: id, digest: record.digest, plannedAt }).catch(() => {});
   }
 

@@ -1,4 +1,4 @@
-// What recipes built, by image: so that one which somebody pushed by hand is told from ours, and an old one is planned anew.
+// The images that recipes built: tells them from images pushed by hand, and remembers when they were planned, to rebuild old ones.
 import { z } from 'zod';
 import type { Builds } from '../../builds/builds.ts';
 import { buildIdSchema } from '../../builds/record.ts';
@@ -10,22 +10,22 @@ import type { RecordStore } from '../../state/store.ts';
 export interface RecipeImages {
   /** When the image was planned, in epoch milliseconds; undefined where its digest is not what a recipe built. */
   findPlanned(image: string, digest: Digest): Promise<number | undefined>;
-  /** Whether a recipe built this for the image: now, or right before, for what a tag points to may be known from then. */
+  /** Whether a recipe built this digest for the image, as its current or its previous result: a cached tag may still point to that. */
   wasBuilt(image: string, digest: Digest): Promise<boolean>;
-  /** A build of the image has begun, of which this is not yet the result. */
+  /** Records that a build of the image has started. */
   begin(image: string, buildId: string, plannedAt: number): Promise<void>;
-  /** The build failed: nothing is kept of an image that there has never been. */
+  /** Records that the build failed: an image that never existed is forgotten. */
   forget(image: string, buildId: string): Promise<void>;
-  /** The image is now what was planned then. */
+  /** Records that the build succeeded. */
   end(image: string, built: Omit<RecipeImage, 'replaced'>): Promise<void>;
 }
 
 const recipeImageSchema = z.object({
-  /** The build that was begun last. */
+  /** The most recent build. */
   buildId: buildIdSchema,
-  /** Of the image that was built last; absent: it is in the build's record. */
+  /** The result of the most recent successful build; absent: it is in the build's record. */
   digest: z.string().refine(isDigest).optional(),
-  /** Of the image that it replaced. */
+  /** The digest of the image that it replaced. */
   replaced: z.string().refine(isDigest).optional(),
   plannedAt: z.number(),
 });
@@ -35,7 +35,7 @@ type RecipeImage = z.infer<typeof recipeImageSchema>;
 export function createRecipeImages(records: RecordStore, builds: Pick<Builds, 'find'>): RecipeImages {
   const images = createCollection({ store: records, name: 'recipe-image', schema: recipeImageSchema });
 
-  /** A build's end is not seen where the service ended before it. */
+  /** Looks into the build's record: its outcome was not recorded here if the service stopped before it. */
   async function findLatest({ buildId, digest }: RecipeImage): Promise<Digest | undefined> {
     return (await builds.find(buildId))?.digest ?? digest;
   }
@@ -55,7 +55,7 @@ export function createRecipeImages(records: RecordStore, builds: Pick<Builds, 'f
     },
     async begin(image, buildId, plannedAt) {
       const known = await images.find(image);
-      // Until the build has succeeded, the image is still what it was, and as old.
+      // Until the build has succeeded, the image keeps its previous digest and age.
       await bestEffort(images.put(image, { plannedAt, ...known, digest: known && (await findLatest(known)), buildId }));
     },
     async forget(image, buildId) {

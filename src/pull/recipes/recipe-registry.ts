@@ -6,7 +6,7 @@ import type { Registry } from '../registry.ts';
 import { createRecipeBuilds, type RecipeBuildsDeps, type Wanted } from './recipe-builds.ts';
 import type { RecipeImages } from './recipe-images.ts';
 
-/** `targetOf` gives the full name of the repository that images for one of the registry's are pushed to, and found in by the registry. */
+/** `targetOf` maps a repository of the registry to the full name of the repository that its images are built into. */
 export type WithRecipes = (registry: Registry, targetOf: (repository: string) => string) => Registry;
 
 const PUSHED = { isPushed: true } as const;
@@ -15,21 +15,21 @@ export function createWithRecipes(
   deps: RecipeBuildsDeps & {
     readonly recipes: Pick<Recipes, 'find'>;
     readonly images: RecipeImages;
-    /** Hears why an image that was to be built anew is still the old one. */
+    /** Called when an image could not be rebuilt, and the old one is served. */
     readonly onRenewalFailed: (image: string, error: unknown) => void;
   },
 ): WithRecipes {
   const { recipes, images, now, onRenewalFailed } = deps;
   const builds = createRecipeBuilds(deps, images);
 
-  /** A tag that somebody pushed by hand is left alone. */
+  /** Whether the image is older than its recipe allows. Never true for a tag that was pushed by hand. */
   async function isDue({ image, match: { ttlMs } }: Wanted, digest: Digest): Promise<boolean> {
     if (ttlMs === undefined || builds.hasFailed(image)) return false;
     const plannedAt = await images.findPlanned(image, digest);
     return plannedAt !== undefined && now().getTime() - plannedAt >= ttlMs;
   }
 
-  /** Whether it is built anew, or found to be what it would be; else the old image is better than none. */
+  /** Rebuilds the image if needed. Returns whether that succeeded; if not, the old image is served. */
   async function renew(wanted: Wanted, signal: AbortSignal | undefined): Promise<boolean> {
     try {
       await builds.build(wanted, signal);

@@ -1,5 +1,5 @@
-// An upstream with a repository of ours behind each of its own: what recipes built is there, and served under the upstream's name.
-// Others may push there, too: their tags are no tags of the upstream.
+// An upstream, each of whose repositories may be complemented by one of ours, with images that recipes built for the upstream's names.
+// Tags that others push there are not served as the upstream's.
 import pLimit from 'p-limit';
 import type { ResolveOptions } from '../../cache/read-through/tags.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -15,12 +15,12 @@ export interface Shadow extends Origin {
   wasBuilt(tag: string, digest: Digest): Promise<boolean>;
 }
 
-/** Tags of a shadow that are looked up at the same time. */
+/** Concurrent lookups of a shadow's tags. */
 const LOOKUPS = 16;
 
 /**
- * Tags are the upstream's where it has them, and what recipes built for the shadow's where it lacks them or fails. What has a digest is
- * looked for in the shadow first, which is here. `findShadow` gives the one of an upstream's repository, if it has one.
+ * A tag is the upstream's if it exists there; where it is missing or the upstream fails, it is the shadow's, if a recipe built it. Digests
+ * are looked up in the shadow first, which is local. `findShadow` returns the shadow of an upstream's repository, if it has one.
  */
 export function createShadowedRegistry(
   upstream: Registry,
@@ -74,13 +74,12 @@ export function createShadowedRegistry(
 const MAX_PAGES = 100;
 
 /**
- * A page after which the next one begins with what comes after its last tag. An upstream that has words of its own for that is read to its
- * end, and paged here.
+ * A page whose continuation is its last tag. An upstream with a continuation token of its own is read to its end, and paged here.
  */
 async function listWhole(page: TagPage, list: (page: TagPage) => Promise<TagList>): Promise<TagList> {
   const first = await list(page);
   if (first.next === undefined) return first;
-  // What it gave out by such words is no page after `last`.
+  // Its first page ignored `last`.
   let current = page.last === undefined ? first : await list({});
   const all = [...current.tags];
   for (let pages = 1; current.hasMore; pages++) {
@@ -93,13 +92,13 @@ async function listWhole(page: TagPage, list: (page: TagPage) => Promise<TagList
   return pageOfAll(all, page);
 }
 
-/** What the shadow's tag points to, where a recipe built it. */
+/** The digest of the shadow's tag, if a recipe built it. */
 async function findBuilt(shadow: Shadow, tag: string, options?: ResolveOptions): Promise<Digest | undefined> {
   const digest = await found(shadow.registry.resolveTag(shadow.repository, tag, options));
   return digest !== undefined && (await shadow.wasBuilt(tag, digest)) ? digest : undefined;
 }
 
-/** The tags of a page that recipes built. While there are more, it has one of them at least: the next page begins after it. */
+/** A page of the tags that recipes built. While there are more it has at least one, which continues it. */
 async function listBuilt(shadow: Shadow, page: TagPage, options?: CallOptions): Promise<TagList> {
   const { tags, hasMore } = await shadow.registry.listTags(shadow.repository, page, options);
   const digests = await pLimit(LOOKUPS).map(tags, tag => findBuilt(shadow, tag, options));
@@ -132,9 +131,9 @@ function isTransient(error: unknown): boolean {
   return error instanceof RegistryError && (error.status === 429 || error.status >= 500);
 }
 
-// Where images are that recipes built for an upstream's names.
+// The repositories of images that recipes built for an upstream's names.
 
-/** `local/builds/registry.example-5000/team/app` for `team/app` of `registry.example:5000`: nothing has to be kept to find it again. */
+/** `local/builds/registry.example-5000/team/app` for `team/app` of `registry.example:5000`: computed from the name alone. */
 export function shadowName(buildsRepository: string, registry: string, repository: string): string {
   // A component holds letters, digits, and single separators between them.
   const component = registry
@@ -149,7 +148,7 @@ export function shadowName(buildsRepository: string, registry: string, repositor
 
 /** Both are the same page, in ASCII order, of their repositories. */
 export function mergeTags(a: TagList, b: TagList, { n = Number.POSITIVE_INFINITY }: TagPage): TagList {
-  // Beyond the end of a page that goes on, the other list may not be shown yet: the next page begins after the last tag of this one.
+  // Where one list has more pages, tags of the other beyond the end of its page must wait for the next page.
   const ends = [a, b].flatMap(({ tags, hasMore }) => (hasMore ? tags.slice(-1) : []));
   const all = [...new Set([...a.tags, ...b.tags])].sort();
   const shown = all.filter(tag => ends.every(end => tag <= end)).slice(0, n);

@@ -1,17 +1,17 @@
-// A pull that waits for a build: until it has ended, or as long as clients of its kind wait.
+// Pulls that wait for a build: until it has ended, or for as long as they may wait.
 import type { Builds } from '../../builds/builds.ts';
 import type { BuildRecord } from '../../builds/record.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
-/** Where the log of a build is, such as `/v1alpha1/builds/<id>/logs`. */
+/** The address of a build's log, such as `/v1alpha1/builds/<id>/logs`. */
 export type LogAddress = (id: string) => string;
 
-/** When a client that was sent away should come again: the build goes on, and the next pull waits, too. */
+/** When a client should retry: the build continues meanwhile, and the next pull waits as well. */
 const RETRY_AFTER_SECONDS = 15;
 
 /**
- * The record of the build once it has succeeded. Throws UNAVAILABLE (503) when the build takes longer than the pull may wait, or the service runs,
- * MANIFEST_UNKNOWN (404) with the reason and the log's address when it came to nothing, or the signal's reason.
+ * The record of the build once it has succeeded. Throws UNAVAILABLE (503) when the build takes longer than the pull may wait, or the
+ * service stops, MANIFEST_UNKNOWN (404) with the reason and the log's address when it failed, or the signal's reason.
  */
 export async function awaitBuild(
   builds: Pick<Builds, 'wait'>,
@@ -19,22 +19,23 @@ export async function awaitBuild(
   options: {
     /** How long the pull may wait. */
     readonly holdMs: number;
-    /** The client's: its leaving frees its place, and stops no build. */
+    /** The client's: aborting it ends the wait, but not the build. */
     readonly signal?: AbortSignal | undefined;
     readonly logAddress: LogAddress;
   },
 ): Promise<BuildRecord> {
   const { logAddress } = options;
-  const late = () => notYet(`${id} goes on, and its log is ${logAddress(id)}`, { build: id, log: logAddress(id) });
+  const late = () =>
+    notYet(`${id} is still running, and its log is ${logAddress(id)}`, { build: id, log: logAddress(id) });
   const record = await waitUntil(options, until => builds.wait(id, until), late);
   if (!record) throw new RegistryError('MANIFEST_UNKNOWN', `the build ${id} is not known any more: pull again`);
   if (record.status === 'succeeded') return record;
-  // The service stops: the build goes on when it starts again.
+  // The service is stopping: the build continues after its restart.
   if (record.status !== 'failed') throw late();
   throw failedBuild(record, logAddress);
 }
 
-/** The error of a pull that waited as long as it may. */
+/** The error of a pull that waited as long as it may, or cannot wait. */
 export function notYet(state: string, detail?: unknown): RegistryError {
   return new RegistryError('UNAVAILABLE', `the image is still being built: ${state}; pull again`, {
     detail,
@@ -51,9 +52,9 @@ export function failedBuild({ id, failure }: BuildRecord, logAddress: LogAddress
   return new RegistryError('MANIFEST_UNKNOWN', message, { detail });
 }
 
-// Waiting that ends: at a deadline, or when the one who waits leaves.
+// Waiting with a deadline and a signal.
 
-/** What `work` gives. Throws `late()` when that takes longer than `holdMs`, or the signal's reason when that aborts. */
+/** The result of `work`. Throws `late()` when that takes longer than `holdMs`, or the signal's reason when that aborts. */
 export async function waitUntil<T>(
   { holdMs, signal }: { readonly holdMs: number; readonly signal?: AbortSignal | undefined },
   work: (signal: AbortSignal) => Promise<T>,

@@ -17,7 +17,7 @@ import { imageName, type Origin, originName } from '../origin.ts';
 import type { Registry } from '../registry.ts';
 import { createFindRefusing, NO_STEPS, refusePinned } from './rule-outcome.ts';
 
-/** `caller` is undefined for anonymous; `isLook`: only existence is reported. */
+/** `caller` is undefined for anonymous; `isExistenceCheck`: only existence is reported. */
 export type WithRules = (
   registry: Registry,
   caller: string | undefined,

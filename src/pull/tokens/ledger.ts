@@ -11,15 +11,15 @@ import { type NewTokenRecord, type TokenRecord, tokenIdSchema, tokenRecordSchema
 
 export interface TokenLedger {
   /**
-   * Issues a token with the ledger's ttl, or one for a workflow, which lives as long as it is used; durable when it resolves. Throws UNAVAILABLE
-   * (507) on a disk that is nearly full.
+   * Issues a token with the ledger's ttl, or one for a workflow, which lives as long as it is used; durable when it resolves. Throws
+   * UNAVAILABLE (507) on a disk that is nearly full.
    */
   issue(record: NewTokenRecord): Promise<TokenRecord>;
   /** Undefined for an id that is unknown, expired, revoked or malformed. Finding a token counts as using it. */
   find(id: string): Promise<TokenRecord | undefined>;
   /** Whether there was such a token. Its layers are retained until they expire: other tokens may share them. */
   revoke(id: string): Promise<boolean>;
-  /** Those of the scope that are alive, after the id `after`, at most `limit` of them, in the order of their ids. Does not count as using them. */
+  /** At most `limit` unexpired tokens of the scope after the id `after`, in the order of their ids. Does not count as using them. */
   list(
     scope: TokenScope,
     page: TokensPage,
@@ -80,7 +80,7 @@ const MAX_REVOKED = 10_000;
 /** Read, or written, in one step. */
 const AT_ONCE = 200;
 
-/** Too many to guess one. */
+/** Too long to be guessed. */
 const ID_BYTES = 12;
 /** Layers outlive the token that is issued a moment later. */
 const EXPIRY_SLACK_MS = 60_000;
@@ -97,7 +97,7 @@ export function createLedger({ records, memory, layers: stored, now, ttlMs, work
 
   /** Ids whose new end is being written. */
   const renewing = new Set<string>();
-  /** The last ones. */
+  /** The most recently revoked ones. */
   const revoked = new Set<string>();
   let completing: Promise<void> | undefined;
 

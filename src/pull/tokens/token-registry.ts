@@ -95,7 +95,7 @@ function tagsOf({ tag }: TokenImage, { n = 1, last = '' }: TagPage): readonly st
   return tag !== undefined && n > 0 && tag > last ? [tag] : [];
 }
 
-/** The original of the image that the token changes is never served, by none of its digests, except for unchanged platforms. */
+/** The originals of images that the token changes are never served, whatever digest is requested. */
 function refuseSource(token: TokenImage, { root, images, unchanged }: DerivedImage, digest: Digest): void {
   if (unchanged.has(digest)) return;
   const rewritten = images.find(image => image.source === digest && image.target !== digest);

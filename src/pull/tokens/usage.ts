@@ -1,5 +1,5 @@
-// How much the augment API is used, by day: builds, pulls, mirrors and scans, of whom and for which architecture. Counted in memory and stored
-// every few seconds, so that no request waits for it; a crash loses the last of them.
+// Daily usage of the augment API: builds, pulls, mirrors and scans, by organisation and architecture. Counted in memory and stored every
+// few seconds, so that no request waits for it; a crash loses the last few seconds.
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import { createCollection } from '../../state/collection.ts';
@@ -8,21 +8,21 @@ import type { RecordStore } from '../../state/store.ts';
 export type UsageMetric = 'builds' | 'pulls' | 'fusion' | 'mirrors' | 'scans';
 
 interface Used {
-  /** The subject of who did it; empty: nobody known. */
+  /** The subject of the caller; empty: anonymous. */
   readonly caller: string;
-  /** As platforms have it, such as `linux/arm64`; undefined: all, or unknown. */
+  /** A platform such as `linux/arm64`; undefined: several, or unknown. */
   readonly platform: string | undefined;
 }
 
 export interface UsageFilter {
-  /** `yyyy-mm-dd`, in UTC; undefined: all days that are kept. */
+  /** `yyyy-mm-dd`, in UTC; undefined: all stored days. */
   readonly date: string | undefined;
   readonly org: string | undefined;
   readonly arch: string | undefined;
 }
 
 interface UsageCount {
-  /** Of nobody known, too. */
+  /** Includes anonymous callers. */
   readonly count: number;
   readonly orgs: Readonly<Record<string, number>>;
 }
@@ -30,7 +30,7 @@ interface UsageCount {
 export interface Usage {
   count(metric: UsageMetric, used: Used): void;
   read(metric: UsageMetric, filter: UsageFilter): Promise<UsageCount>;
-  /** Stores what was counted. */
+  /** Stores what has been counted. */
   close(): Promise<void>;
 }
 
@@ -44,7 +44,7 @@ interface UsageDeps {
 const EVERY_MS = 5000;
 const KEEP_MS = 400 * 86_400_000;
 const MAX_DAYS = 400;
-/** Of a day; all others are counted together. */
+/** The maximum number of organisations per day: further ones are counted together. */
 const MAX_ORGS = 1000;
 const MAX_ARCHS = 20;
 const OTHERS = 'others';
@@ -125,7 +125,7 @@ function nameIn(names: Readonly<Record<string, unknown>>, name: string, max: num
   return Object.hasOwn(names, name) || Object.keys(names).length < max ? name : OTHERS;
 }
 
-/** The domain of a name that is an address of mail, else the name. */
+/** The domain of an email address, else the name. */
 function orgOf(caller: string): string {
   return caller.slice(caller.lastIndexOf('@') + 1);
 }

@@ -1,4 +1,5 @@
-// One upstream as each of its clients sees it, by the credentials that they show. What one scope opened is never another's: its id is the key.
+// One upstream as seen by each of its clients, by the credentials that they present. Content is keyed by the id of its scope, so that no
+// other scope sees it.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHmac } from 'node:crypto';
 import type { Memory } from '../../memory.ts';
@@ -67,7 +68,7 @@ export function createScopes(
   };
 }
 
-/** Clients without credentials are told to present some: some registries answer 403 to unknown clients. */
+/** Asks clients without credentials to present some, even where the registry itself answers 403 to unknown clients. */
 function createAnonymous(endpoint: Endpoint): Endpoint {
   return createLimited(endpoint, {
     run: (_kind, work) => work().catch(requireCredentials),
@@ -83,7 +84,7 @@ function requireCredentials(error: unknown): never {
   throw new RegistryError('UNAUTHORIZED', `${error.message}: ${reason} (passCredentials)`, { cause: error });
 }
 
-/** Who work is done for: what is read in the course of it is read with that caller's own credentials, where there are some for its registry. */
+/** The caller on whose behalf work is done: its stored credentials are used for the registries that they are for. */
 export interface ActingCredentials {
   /** By the names of registries. */
   run<T>(credentials: ReadonlyMap<string, PasswordCredentials>, work: () => T): T;

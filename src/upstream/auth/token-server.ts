@@ -66,7 +66,7 @@ export async function fetchToken(
   }
 }
 
-/** What a token server says before it knows of any repository is about credentials alone. */
+/** An error of a token server without a scope is about the credentials alone. */
 function explain(
   error: RegistryError,
   credentials: Credentials | undefined,
@@ -76,7 +76,7 @@ function explain(
   if (key === undefined || (error.status !== 401 && error.status !== 403)) return error;
   const fault = credentials
     ? `the credentials of upstream ${upstream} were refused: check ${key}`
-    : `the upstream wants credentials, and there are none: set ${key}`;
+    : `the upstream requires credentials, and none are configured: set ${key}`;
   const message = `${upstream}: token request: status ${error.status} (${error.code}): ${fault}`;
   return new RegistryError(error.code, message, { status: error.status });
 }

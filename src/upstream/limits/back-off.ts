@@ -67,7 +67,7 @@ function parseExhausted(headers: ResponseHeaders): number | undefined {
   return Math.min(reset ?? DEFAULT_RESET_SECONDS, MAX_RESET_SECONDS);
 }
 
-/** How many requests are left; undefined where nothing is said. */
+/** The number of remaining requests; undefined if not reported. */
 export function findRateRemaining(headers: ResponseHeaders): number | undefined {
   const { ratelimit, 'ratelimit-remaining': remaining } = headers;
   if (ratelimit === undefined && remaining === undefined) return undefined;

@@ -1,4 +1,4 @@
-// Limits the rate of requests: each waits for its turn, in order, and one that would wait too long is rejected at once.
+// Limits the rate of requests: they are delayed in order, and one that would wait too long is rejected at once.
 import { RegistryError } from '../../oci/errors.ts';
 import { type Clock, untilAborted } from '../waiting.ts';
 
@@ -10,13 +10,13 @@ export interface Rate {
 /** Our own TOOMANYREQUESTS, with its Retry-After: the upstream was not contacted. */
 export class RateExceeded extends RegistryError {}
 
-/** Waits for the next turn. Throws RateExceeded where that is too far away, or the signal's reason. */
+/** Waits until the next request may be sent. Throws RateExceeded where that is too far away, or the signal's reason. */
 type WaitForRate = (signal?: AbortSignal) => Promise<void>;
 
 /** Clients give up if they receive nothing for longer. */
 const MAX_WAIT_MS = 30_000;
 
-/** At most `count` requests in any period of `perMs`. A caller that leaves passes its turn on to the next. */
+/** At most `count` requests in any period of `perMs`. A caller that stops waiting does not use up a request. */
 export function createRateLimiter({
   name,
   rate: { count, perMs },
@@ -32,7 +32,7 @@ export function createRateLimiter({
   const queue = new Set<() => void>();
   let queueEmptied = new AbortController();
 
-  /** The time of the turn after this many waiters. */
+  /** When a request behind this many waiting ones may be sent. */
   function timeOf(ahead: number): number {
     const now = clock.now().getTime();
     const rounds = Math.floor(ahead / count);
@@ -45,7 +45,7 @@ export function createRateLimiter({
     if (taken.length > count) taken.shift();
   }
 
-  /** Until nobody waits any more. */
+  /** Runs until no caller is waiting. */
   async function runQueue(): Promise<void> {
     queueEmptied = new AbortController();
     const { signal } = queueEmptied;

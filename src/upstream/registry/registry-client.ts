@@ -24,7 +24,10 @@ export interface RegistryClient {
   /** Throws UNSUPPORTED where the URL has a path. */
   describe(): RegistryAddress;
   findCredentials(): Promise<Credentials | undefined>;
-  /** Whether the registry accepts the credentials, which are not stored. Throws RegistryError where it gives no clear answer, or the signal's reason. */
+  /**
+   * Whether the registry accepts the credentials, which are not stored. Throws RegistryError where it gives no clear answer, or the
+   * signal's reason.
+   */
   checkCredentials(credentials: PasswordCredentials, signal: AbortSignal): Promise<boolean>;
   /** The same registry for one of its clients, with separate tokens and back-off. */
   forClient(credentials: Credentials | undefined): () => Endpoint;
@@ -76,7 +79,7 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
   const limits = createRegistryLimits({ name, policy: options.policy, clock, onBreaker: options.onBreaker });
   const connect = (limits: RegistryLimits, who: Who) => {
     const authorizer = createAuthorizer({ upstream: name, rules, transports: { own, guarded }, clock, memory, ...who });
-    // Of other hosts that redirects lead to.
+    // For hosts that redirects point to.
     const authorizers = memory.openCache<Authorizer>({ weigh: () => AUTHORIZER_BYTES });
     const createAt = ({ origin, host }: URL) =>
       createAuthorizer({
@@ -144,7 +147,7 @@ export interface EndpointEntry {
   readonly tls?: TlsOptions | undefined;
   /** Hosts, with their ports, that may receive the credentials for a token, at any address and of any domain. */
   readonly tokenRealms?: readonly string[] | undefined;
-  /** Hosts, with their ports, that redirects may lead to although their address is private, and that may continue an upload. */
+  /** Hosts, with their ports, that redirects may point to although their address is private, and that may continue an upload. */
   readonly redirectHosts?: readonly string[] | undefined;
 }
 

@@ -3,7 +3,7 @@ import pLimit from 'p-limit';
 import { MAX_MANIFEST_BYTES } from '../../oci/manifest.ts';
 import { readLimited } from '../failure.ts';
 
-/** The whole body, of at most MAX_MANIFEST_BYTES; the rest of a large one waits for its turn. Throws TooLong. */
+/** The whole body, of at most MAX_MANIFEST_BYTES; the rest of a large one waits until fewer others are in progress. Throws TooLong. */
 export type ReadDocument = (body: AsyncIterable<Uint8Array>) => Promise<Uint8Array>;
 
 /** Almost all documents are far smaller. */

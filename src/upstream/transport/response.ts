@@ -12,10 +12,10 @@ export type ReportWait = (waitedMs: number, bytes: number) => void;
 
 export type ResponseHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
-/** A day: an upstream must not send clients away for ever. */
+/** A day: an upstream must not block clients for ever. */
 const MAX_RETRY_AFTER_SECONDS = 86_400;
 
-/** Discards a body that nobody will read. */
+/** Discards a body that will not be read. */
 export function discard({ body }: Dispatcher.ResponseData): void {
   // Destroying an unfinished body emits an error, which without a listener ends the process.
   body.on('error', () => {}).destroy();

@@ -19,19 +19,22 @@ export interface Timeouts {
   readonly minBytesPerSecond?: number | undefined;
 }
 
-/** One request to an upstream and the head of its answer, or what became of it. */
+/** One request to an upstream, and the head of its response, if there was one. */
 export interface Exchange {
   readonly upstream: string;
   readonly method: string;
-  /** Undefined where there was no answer. */
+  /** Undefined where there was no response. */
   readonly status: number | undefined;
-  /** To the head of the answer. */
+  /** Until the head of the response. */
   readonly durationMs: number;
-  /** What the registry says is left of its rate limit, where it does. */
+  /** The remaining requests of the registry's rate limit, if it reports them. */
   readonly rateRemaining: number | undefined;
 }
 
-/** Called for each request that is sent, retries included: it may add headers, and hears the status of the answer, if there is one. */
+/**
+ * Called for each request that is sent, retries included: it may add headers, and its result is called with the status of the response, if
+ * there is one.
+ */
 export type TraceRequest = (request: { readonly upstream: string; readonly method: string; readonly url: URL }) => {
   readonly headers: Readonly<Record<string, string>>;
   end(status: number | undefined): void;

@@ -34,7 +34,9 @@ test('sends a client away at the deadline, and says that the build goes on', asy
   const error = await errorOf(awaitBuild(never, ID, { ...options, holdMs: 1 }));
   expect(error).toMatchObject({ code: 'UNAVAILABLE', status: 503, detail: { build: ID, log: LOG } });
   expect(error.retryAfterSeconds).toBeGreaterThan(0);
-  expect(error.message).toBe(`the image is still being built: ${ID} goes on, and its log is ${LOG}; pull again`);
+  expect(error.message).toBe(
+    `the image is still being built: ${ID} is still running, and its log is ${LOG}; pull again`,
+  );
 });
 
 test.each<[string, Failure | undefined, string]>([

@@ -102,7 +102,7 @@ test('lets a client leave while its build is planned', async () => {
 
 test.each([
   ['planned', () => new Promise<void>(() => {}), 'it is being planned'],
-  ['built', () => {}, 'bd-0123456789abcdef_1 goes on'],
+  ['built', () => {}, 'bd-0123456789abcdef_1 is still running'],
 ])('sends a client away when an image is still being %s at the deadline', async (_name, onStart, message) => {
   await fixture.remove();
   fixture = await createRecipeFixture({ ...POLICY, holdMs: 5 });
