@@ -1,4 +1,4 @@
-// A builder behind one interface, whatever its kind: what test/contract/build-backend.ts checks. And how this machine's builders are found.
+// The common interface of all builders, checked by test/contract/build-backend.ts, and the detection of this machine's builders.
 import type { Digest } from '../oci/digest.ts';
 import type { Platform } from '../oci/platform.ts';
 import type { Environment } from './process.ts';
@@ -9,30 +9,30 @@ export interface Backend {
   /** Names it in logs and messages; unique among the configured ones. */
   readonly name: string;
   readonly kind: BackendKind;
-  /** Whether one build can be for several platforms at once; else each platform is a build of its own, and their images are joined. */
+  /** Whether one build can cover several platforms; otherwise each platform is built separately, and their images are joined. */
   readonly isMultiPlatform: boolean;
   /** Whether the platforms of a build that is not multi-platform are built at the same time; absent: one after the other. */
   readonly isParallel?: boolean;
   /** Whether its work continues while the service is down, and the next `build` of the same input picks it up. */
   readonly survivesRestart?: boolean;
-  /** How it reaches Veneer, if not as other builders do. */
+  /** How it reaches Veneer, if different from other builders. */
   readonly ownRegistry?: OwnRegistry;
-  /** The platforms that it can build for at present, normalised. Throws BackendUnavailable where it does not answer. */
+  /** The platforms that it can currently build for, normalised. Throws BackendUnavailable if it does not answer. */
   listPlatforms(signal: AbortSignal): Promise<readonly Platform[]>;
-  /** Why it cannot do this spec whatever the platform, such as "RUN needs a builder: install BuildKit, …"; undefined where it can. */
+  /** Why it cannot build this spec on any platform, such as "RUN needs a builder: install BuildKit, …"; undefined where it can. */
   findUnsupportedReason(spec: ContainerFileSpec): string | undefined;
-  /** For people: what a RUN lacks here, or is not isolated from, as far as that is known. */
+  /** Display texts: known restrictions of RUN on this builder, and what it is not isolated from. */
   readonly listNotes?: () => readonly string[];
   /** How long `listPlatforms` may take; absent: the default of all builders. */
   readonly answerTimeoutMs?: number;
   /** Builds and pushes. Throws BuildFailure, or the signal's reason once all that it started has ended. */
   build(input: BuildInput, options: BuildOptions): Promise<BuildResult>;
-  /** Ends work of an earlier process that no build needs: its build neither waits nor runs. */
+  /** Removes work of an earlier process whose build is neither queued nor running. */
   sweep?(isUnderWay: IsUnderWay): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Whether a build, by its id, waits or runs. */
+/** Whether a build, by its id, is queued or running. */
 export type IsUnderWay = (id: string) => Promise<boolean>;
 
 const backendKinds = ['buildkit', 'docker', 'buildah', 'kubernetes', 'embedded'] as const;
@@ -42,20 +42,23 @@ type BackendKind = (typeof backendKinds)[number];
 export interface BuildOptions {
   readonly signal: AbortSignal;
   readonly report: Report;
-  /** Absent: no earlier process has reported anything of this build. */
+  /** Absent if no earlier process has reported progress of this build. */
   readonly resume?: Resume;
 }
 
-/** What a builder gets: a spec with everything resolved. It holds secrets, and is never stored. */
+/** The input of a builder: a spec with everything resolved. It contains secrets, and is never stored. */
 export interface BuildInput {
   /** The build's id. */
   readonly id: string;
   readonly spec: ContainerFileSpec;
   /** Those of the spec's platforms that this backend is to build, at least one. */
   readonly platforms: readonly Platform[];
-  /** Private to this build, and removed after it: `context/` is the unpacked build context, `Containerfile` the file. The backend may add to it. */
+  /**
+   * Private to this build, and removed after it: `context/` is the unpacked build context, `Containerfile` the file. The backend may add to
+   * it.
+   */
   readonly directory: string;
-  /** The true modes of entries of `context/`, by name, that were unpacked with another one since the service could not read them otherwise. */
+  /** The original modes, by name, of entries of `context/` that were unpacked with a different one so that the service can read them. */
   readonly contextModes?: ReadonlyMap<string, number> | undefined;
   readonly target: PushTarget;
   readonly cache: PushTarget | undefined;
@@ -63,9 +66,9 @@ export interface BuildInput {
   readonly bases: ReadonlyMap<string, PinnedBase>;
   /** The values of the spec's secrets by their ids. */
   readonly secrets: ReadonlyMap<string, Uint8Array>;
-  /** For each of the spec's ssh ids the path of an agent's socket or of a key. */
+  /** For each of the spec's ssh ids, the path of an agent's socket or of a key. */
   readonly ssh: ReadonlyMap<string, string>;
-  /** For the registries that the build pulls from and pushes to, by host. */
+  /** Credentials by host, for the registries that the build pulls from and pushes to. */
   readonly credentials: ReadonlyMap<string, BuildCredentials>;
 }
 
@@ -76,7 +79,7 @@ export interface OwnRegistry {
   readonly isInsecure: boolean;
 }
 
-/** A reference as a builder writes it. */
+/** A reference as builders use it. */
 export interface PushTarget {
   /** `host[:port]/repository:tag`. */
   readonly name: string;
@@ -86,7 +89,7 @@ export interface PushTarget {
   readonly isInsecure: boolean;
 }
 
-/** A base image as a builder writes it: one of ours is read through Veneer. */
+/** A base image as builders refer to it: hosted ones are read through Veneer. */
 export interface PinnedBase {
   /** `host[:port]/repository@digest`. */
   readonly name: string;
@@ -100,7 +103,7 @@ export interface BuildCredentials {
 }
 
 export interface BuildResult {
-  /** Of the manifest or index that was pushed. */
+  /** The digest of the pushed manifest or index. */
   readonly digest: Digest;
 }
 
@@ -109,14 +112,14 @@ export interface DetectOptions {
   readonly signal: AbortSignal;
   /** Called for a detection that failed unexpectedly; the others still count. */
   readonly onError?: (error: unknown) => void;
-  /** Called with why a builder is not available, one line for the log. */
+  /** Called with the reason why a builder is not available, in one line. */
   readonly onMiss: (reason: string) => void;
 }
 
 /** Looks for one kind of builder; undefined if it is absent or does not answer within seconds. Throws only the signal's reason. */
 export type Detect = (options: DetectOptions) => Promise<Backend | undefined>;
 
-/** The available ones, in the order of the list; all are looked for at once. */
+/** The available ones, in the order of the list; detected concurrently. */
 export async function detectBackends(detects: readonly Detect[], options: DetectOptions): Promise<readonly Backend[]> {
   const found = await Promise.all(
     detects.map(async detect => {

@@ -1,5 +1,5 @@
-// The base images of a build: what each is now, which decides the result and so the build's id, and which of its images is for a platform.
-// A builder may take the files of another platform without a word.
+// The base images of a build: their current digests, which are part of the build's id, and which image of each is for a platform. Builders
+// do not reliably report a missing platform, but may silently use another one.
 import pLimit from 'p-limit';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -15,7 +15,7 @@ import { InvalidBuild } from './request.ts';
 export type BaseLookup = Pick<BaseImages, 'resolve' | 'open'>;
 
 /**
- * The digest of each base by its name. One whose registry fails is left out: a builder may have it, or find it later. Throws
+ * The digest of each base by its name. One whose registry fails is omitted: a builder may have it, or find it later. Throws
  * InvalidBuild for one that does not exist, is denied to us, or has no image for a platform.
  */
 export async function lookUpBases(
@@ -46,7 +46,7 @@ async function findDigest({ reference, line }: BaseUse, images: Pick<BaseImages,
   }
 }
 
-/** A base that cannot be read at present, or whose form is unknown to us, is left to the builder. */
+/** A base that currently cannot be read, or has an unknown format, is left to the builder. */
 async function checkPlatforms(
   { reference, line, platforms }: BaseUse,
   digest: Digest,
@@ -71,9 +71,9 @@ function isTransient({ status }: RegistryError): boolean {
 }
 
 interface PlatformImage {
-  /** Undefined if there is none for the platform. */
+  /** Undefined if the platform is missing. */
   readonly manifest: ImageManifest | undefined;
-  /** The platforms that the image has, as far as they were looked at. */
+  /** The platforms of the image that were found until then. */
   readonly there: readonly string[];
 }
 
@@ -90,10 +90,10 @@ export async function findPlatformImage(image: BaseImage, platform: Platform): P
 }
 
 const MAX_DEPTH = 4;
-/** Of entries without a platform, whose manifests have to be read. */
+/** The maximum number of entries without a platform whose manifests are read. */
 const MAX_READ = 64;
 
-/** In words for people. */
+/** The message about a missing platform. */
 export function describeMissingPlatform(reference: string, platform: Platform, { there }: PlatformImage): string {
   return `${reference} has no image for ${formatPlatform(platform)}, only for ${there.join(', ') || 'no platform at all'}`;
 }
@@ -126,7 +126,7 @@ async function listCandidates(image: BaseImage): Promise<readonly Candidate[]> {
     await visit(await read(), depth + 1);
   }
 
-  /** Attestations are no images. */
+  /** Skips attestations. */
   function add(platform: Platform, read: Candidate['read']): void {
     if (platform.os !== 'unknown') candidates.push({ platform, read });
   }
@@ -134,8 +134,10 @@ async function listCandidates(image: BaseImage): Promise<readonly Candidate[]> {
 
 const ARM_VARIANTS = ['v5', 'v6', 'v7'];
 
-/** Adds to normalised platforms the older variants of each ARM, without duplicates: whatever runs a variant runs the older ones. BuildKit lists
- * v7 and v6, and builds v5 as well. */
+/**
+ * Adds to normalised platforms the older variants of each ARM, without duplicates: a machine that runs a variant runs the older ones.
+ * BuildKit lists v7 and v6, and builds v5 as well.
+ */
 export function withOlderArmVariants(platforms: readonly Platform[]): readonly Platform[] {
   const all = platforms.flatMap(platform => [platform, ...olderArms(platform)]);
   return [...new Map(all.map(platform => [formatPlatform(platform), platform])).values()];

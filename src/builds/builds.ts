@@ -1,4 +1,4 @@
-// The builds of this service: what the other rooms submit, watch and cancel.
+// The builds of this service, as submitted, watched and cancelled by other rooms.
 import type { LogEntry } from './progress.ts';
 import type { BuildRecord, PackagesRecord } from './record.ts';
 import type { Spec } from './spec.ts';
@@ -9,22 +9,24 @@ export interface Builds {
    * this resolves. Throws QueueFull.
    */
   submit(spec: Spec, options: SubmitOptions): Promise<Submitted>;
-  /** What `submit` would answer. Nothing is started or kept. */
+  /** The result that `submit` would return, without starting or storing anything. */
   preview(spec: Spec, options: SubmitOptions): Promise<Submitted>;
   /** Undefined for an unknown id, or one whose record has expired. */
   find(id: string): Promise<BuildRecord | undefined>;
-  /** Whether this caller has asked for it too, after the one that its record names. */
+  /** Whether this caller also requested it, after the one in its record. */
   wasSubmittedBy(id: string, caller: string): Promise<boolean>;
-  /** The newest first. */
+  /** Newest first. */
   list(page: BuildsPage): Promise<readonly BuildRecord[]>;
   /**
    * Resolves with the record once the build has ended, or when the service stops; undefined for an unknown id. Rejects with the signal's
    * reason.
    */
   wait(id: string, signal: AbortSignal): Promise<BuildRecord | undefined>;
-  /** Resolves with the record once the build has stopped; a build that has ended already is left as it is. Undefined for an unknown id. */
+  /** Resolves with the record once the build has stopped; a build that has already ended does not change. Undefined for an unknown id. */
   cancel(id: string): Promise<BuildRecord | undefined>;
-  /** A new build of the same spec, unless one is in progress or has succeeded: then that one. Undefined for an unknown id. Throws QueueFull. */
+  /**
+   * A new build of the same spec, unless one is in progress or has succeeded: then that one. Undefined for an unknown id. Throws QueueFull.
+   */
   retry(id: string, options: SubmitOptions): Promise<BuildRecord | undefined>;
   /**
    * The log from its beginning; with `follow` it continues until the build has ended. Undefined if there is none. The caller reads it to
@@ -34,7 +36,7 @@ export interface Builds {
     id: string,
     options: { readonly follow: boolean; readonly signal: AbortSignal },
   ): Promise<AsyncIterable<LogEntry> | undefined>;
-  /** How many are queued and running now. */
+  /** The current numbers of queued and running builds. */
   counts(): { readonly queued: number; readonly running: number };
   /** Removes expired records and logs, and the contexts that no record refers to. */
   sweep(): Promise<void>;
@@ -48,7 +50,7 @@ export interface SubmitOptions {
   readonly priority?: number | undefined;
   /** See BuildRecord. */
   readonly isShared?: boolean | undefined;
-  /** What a new build is of, for its record. */
+  /** The packages of a new build, for its record. */
   readonly packages?: PackagesRecord | undefined;
 }
 

@@ -1,4 +1,4 @@
-// One execution of a spec: what the queue gives to an executor, and how it may fail or be stopped.
+// One execution of a spec: the options that the queue passes to an executor, and how it may fail or be stopped.
 import type { Digest } from '../oci/digest.ts';
 import type { RegistryError } from '../oci/errors.ts';
 import type { Report, Resume } from './progress.ts';
@@ -17,7 +17,7 @@ export interface ExecuteOptions {
   readonly onBackend: (name: string) => void;
 }
 
-/** What was pushed. */
+/** The pushed image. */
 export interface Executed {
   readonly digest: Digest;
   /** Of a copy: the platforms that its index names. */
@@ -42,7 +42,7 @@ export function kindOfRegistryError({ status }: RegistryError): Failure['kind'] 
   return status === 429 || status >= 500 ? 'infrastructure' : 'build';
 }
 
-/** The builder is absent or does not answer. `message` is for people: what was tried, and the remedy. */
+/** The builder is absent or does not answer. The message says what was tried, and the remedy. */
 export class BackendUnavailable extends Error {
   override readonly name = 'BackendUnavailable';
 }
@@ -56,7 +56,7 @@ export function failUnavailable(error: unknown): never {
 /** Why a build is stopped from outside: the reason of its signal. */
 export class BuildStopped extends Error {
   override readonly name = 'BuildStopped';
-  /** `closing`: the service stops, and resumes the build when it starts again. */
+  /** `closing`: the service is stopping, and resumes the build at its next start. */
   readonly kind: 'timeout' | 'cancelled' | 'closing';
 
   constructor(kind: BuildStopped['kind'], message: string) {
@@ -65,7 +65,7 @@ export class BuildStopped extends Error {
   }
 }
 
-/** Whether work that survives a restart is to be left running, since the build is resumed when the service starts again. */
+/** Whether work that survives a restart should be left running, as the build is resumed at the next start of the service. */
 export function isClosing({ reason }: AbortSignal): boolean {
   return reason instanceof BuildStopped && reason.kind === 'closing';
 }

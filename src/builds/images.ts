@@ -5,7 +5,10 @@ import type { Manifest } from '../oci/manifest.ts';
 
 /** Every function throws RegistryError. */
 export interface BaseImages {
-  /** The digest that a reference in a Containerfile has at present. A name without a registry is on docker.io, as in every builder, unless it is hosted here or behind an alias. */
+  /**
+   * The current digest of a reference in a Containerfile. A name without a registry is on docker.io, as in every builder, unless it is
+   * hosted here or behind an alias.
+   */
   resolve(reference: string): Promise<Digest>;
   open(reference: string, digest: Digest): Promise<BaseImage>;
 }
@@ -24,9 +27,9 @@ export interface Destination {
   /** The full name of the repository. */
   readonly repository: string;
   hasBlob(digest: Digest): Promise<boolean>;
-  /** Pushes and verifies, unless the repository has it already. `open` is called only if the bytes are needed. */
+  /** Verifies and pushes the blob unless the repository has it. `open` is only called if the bytes are needed. */
   putBlob(blob: ContentDescriptor, open: () => Promise<ReadableStream<Uint8Array>>): Promise<void>;
-  /** What a manifest refers to must have been pushed before. Without tags it is reachable by digest only. */
+  /** Everything that the manifest refers to must be pushed before. Without tags it is only reachable by digest. */
   putManifest(manifest: PushedDocument): Promise<void>;
   /** The digest that a tag points to; undefined if it does not exist. */
   findTag(tag: string): Promise<Digest | undefined>;

@@ -1,8 +1,8 @@
-// Splits a stream of bytes into lines of text. Memory is bounded by one line: what exceeds the limit of a line is dropped.
+// Splits a stream of bytes into lines of text. Memory is bounded by the maximum length of a line, beyond which text is dropped.
 
 export interface LineSplitter {
   write(chunk: Uint8Array): void;
-  /** Emits what came after the last line break, if anything did. */
+  /** Emits the rest after the last line break, if there is any. */
   end(): void;
 }
 

@@ -1,4 +1,4 @@
-// What a Containerfile requires of a builder: the instructions of the stages that the target needs, and the images that it may read.
+// The requirements of a Containerfile on a builder: the instructions of the stages that the target needs, and the images that it may read.
 import { parsePlatform } from '../oci/platform.ts';
 import { type BaseUse, findBases } from './containerfile/bases.ts';
 import { type ContainerFile, type Instruction, InvalidContainerFile } from './containerfile/container-file.ts';
@@ -9,14 +9,14 @@ import type { ContainerFileSpec } from './spec.ts';
 import { WorkLimitExceeded } from './work.ts';
 
 export interface Needs {
-  /** The frontend that the file or an argument names; undefined for that of the builder, or Docker's. */
+  /** The frontend named by the file or an argument; undefined for the builder's own, or Docker's. */
   readonly frontend: string | undefined;
   /** Of the stages that the target needs, for any of the platforms. Triggers of bases are not among them. */
   readonly steps: readonly Instruction[];
 }
 
 const OFFICIAL_SYNTAX = /^(?:docker\.io\/)?docker\/dockerfile(?:-upstream)?(?:[:@]|$)/;
-/** Every builder asks, and a long file takes time to parse: once is enough. */
+/** Cached: every builder needs it, and a long file takes time to parse. */
 const found = new WeakMap<ContainerFileSpec, { readonly needs: Needs | undefined }>();
 
 /** Undefined for a file that is invalid or exceeds a limit: the build reports what is wrong with it. */
@@ -46,8 +46,10 @@ function listSteps(file: ContainerFile, platform: string, spec: ContainerFileSpe
   );
 }
 
-/** The images that a build may read, by their names in the Containerfile: those that the plan has checked on behalf of the caller. A trigger of a
- * base, or a frontend, may name others. Throws BuildFailure for an invalid Containerfile. */
+/**
+ * The images that a build may read, by their names in the Containerfile: those that the plan has checked on behalf of the caller. A trigger
+ * of a base, or a frontend, may name others. Throws BuildFailure for an invalid Containerfile.
+ */
 export function listReadImages(spec: ContainerFileSpec): readonly string[] {
   return listBaseUses(spec).map(({ reference }) => reference);
 }
@@ -63,7 +65,7 @@ export function listBaseUses({ containerFile, args, stage, platforms }: Containe
   }
 }
 
-/** For people: why an image is not read. */
+/** The message for an image that may not be read. */
 export function describeDeniedImage(image: string): string {
   return `${image} may not be read: only a trigger of a base image or a frontend names it, not the Containerfile; name it with FROM or COPY --from`;
 }

@@ -1,5 +1,5 @@
 // From a request to a spec: everything is checked, resolved and pinned before a build starts.
-import { setImmediate as turn } from 'node:timers/promises';
+import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import type { ContentStore } from '../content/store.ts';
 import { formatPlatform, normalizePlatform, type Platform } from '../oci/platform.ts';
 import { type BaseLookup, lookUpBases } from './bases.ts';
@@ -19,13 +19,13 @@ import type { ContainerFileSpec } from './spec.ts';
 
 export interface PlanDeps {
   readonly images: BaseLookup;
-  /** Where build contexts are kept. */
+  /** The store of build contexts. */
   readonly content: Pick<ContentStore, 'ingest'>;
   readonly limits?: PlanLimits | undefined;
-  /** Throws for what no backend here can build. Called before anything is resolved: the spec has no context and no bases yet. */
+  /** Throws if no backend can build the spec. Called before anything is resolved: the spec has no context and no bases yet. */
   readonly supports: (platforms: readonly Platform[], spec: ContainerFileSpec) => Promise<void>;
   readonly policy: PlanPolicy;
-  /** Where contexts are unpacked on their way to `content`; default: the system's. */
+  /** Where contexts are unpacked before they are stored; default: the system's. */
   readonly temporaryDirectory?: string | undefined;
 }
 
@@ -35,9 +35,9 @@ export interface PlanLimits {
 }
 
 export interface PlanPolicy {
-  /** For a request that names none; at least one. */
+  /** The platforms of a request that names none; at least one. */
   readonly defaultPlatforms: readonly Platform[];
-  /** Whether a base whose tag has moved means a new build; default: yes. */
+  /** Whether a base whose tag has moved leads to a new build; default: yes. */
   readonly pinBases?: boolean | undefined;
 }
 
@@ -48,12 +48,12 @@ export function createPlan(deps: PlanDeps): Plan {
   const { images, limits = {}, supports, policy } = deps;
   return async (request, signal) => {
     checkRequest(request, limits.request ?? DEFAULT_REQUEST_LIMITS);
-    await turn();
+    await yieldToOthers();
     const platforms = platformsOf(request, policy);
     const bases = findReferences(request, platforms);
     const draft = draftSpec(request, platforms);
-    // A long file takes time whenever it is parsed: other work gets a turn in between.
-    await turn();
+    // A long file takes time each time that it is parsed: yield to other work in between.
+    await yieldToOthers();
     await supports(platforms, draft);
     const digests = policy.pinBases === false ? {} : await lookUpBases(bases, images, signal);
     signal?.throwIfAborted();

@@ -8,13 +8,13 @@ import { BackendUnavailable } from './execution.ts';
 import { createLineSplitter } from './lines.ts';
 
 export interface ProcessOptions {
-  /** Its whole environment, from childEnvironment. Secrets are in files or here, never in arguments, which every user can read. */
+  /** The whole environment, from childEnvironment. Secrets are in files or here, never in arguments, which every user can read. */
   readonly env: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Its standard input; empty if absent. */
+  /** Standard input; default: empty. */
   readonly input?: string | Uint8Array;
   readonly signal: AbortSignal;
-  /** Gets its output line by line. If it throws, the command is ended, and that error thrown. */
+  /** Called with each line of output. If it throws, the command is ended, and that error thrown. */
   readonly onLine?: (line: string, from: OutputName) => void;
   /** In UTF-16 units; a longer line is truncated. */
   readonly maxLineLength?: number;

@@ -1,4 +1,4 @@
-// What a build reports while it runs: one entry is one line of its stored log.
+// The progress of a build: one entry is one line of its stored log.
 import { stripVTControlCharacters } from 'node:util';
 import { z } from 'zod';
 
@@ -10,7 +10,7 @@ export const logEntrySchema = z.object({
   platform: z.string().optional(),
   /** The step's name, such as `[linux/arm64 2/3] RUN make`. */
   step: z.string().optional(),
-  /** Of a step. */
+  /** The state of the step. */
   state: z.enum(['started', 'done', 'cached', 'failed']).optional(),
   /** One line, without its line break. */
   text: z.string().optional(),
@@ -23,17 +23,17 @@ export type LogEntry = z.infer<typeof logEntrySchema>;
 /** An entry without its time. */
 export type ProgressEvent = Omit<LogEntry, 'at'>;
 
-/** Must not throw. Events may hold secrets: whatever is behind it redacts them. */
+/** Must not throw. Events may contain secrets: the receiver redacts them. */
 export type Report = (event: ProgressEvent) => void;
 
 /**
- * How to tell what a builder has from its beginning, as much of it as may have been told before the service was started again: what the log has behind
- * the note of this text is left out.
+ * Resumes reporting after a restart of the service: the builder repeats its output from the beginning, and entries that the log already has
+ * after the note with this text are skipped.
  */
 export type Resume = (note: string) => Promise<Report>;
 
 /**
- * One line of text without its break, made to be searched; what could move a terminal's cursor is taken out. The form is stable:
+ * One line of text without a line break, easy to search, with control characters removed. The format is stable:
  *
  *   2030-01-02T03:04:05.678Z linux/arm64 [2/3] RUN make: started
  *   2030-01-02T03:04:05.678Z linux/arm64 [2/3] RUN make | cc -o main main.c
@@ -60,7 +60,7 @@ export function createLogTail(maxCharacters: number): LogTail {
     },
     add(line) {
       text += `${line}\n`;
-      // Not for each line: cutting copies all of it.
+      // Not after every line, since truncation copies the whole text.
       if (text.length > 2 * maxCharacters) text = text.slice(-maxCharacters);
     },
   };

@@ -1,4 +1,4 @@
-// A request for a build, before anything of it is resolved.
+// A request for a build, before anything is resolved.
 import type { Platform } from '../oci/platform.ts';
 import type { ContextSource } from './context/store-context.ts';
 import type { ContainerFileSpec } from './spec.ts';
@@ -13,7 +13,7 @@ export interface BuildRequest {
   /** The target stage; undefined: the last. */
   readonly stage?: string | undefined;
   readonly labels?: Readonly<Record<string, string>> | undefined;
-  /** Ids of configured ones. */
+  /** Ids of configured secrets. */
   readonly secrets?: readonly string[] | undefined;
   readonly ssh?: readonly string[] | undefined;
   readonly network?: ContainerFileSpec['network'] | undefined;
@@ -27,9 +27,9 @@ export interface BuildRequest {
 
 export interface RequestLimits {
   readonly maxContainerFileBytes: number;
-  /** Of args, labels, secrets, ssh and platforms, each. */
+  /** The maximum number of args, labels, secrets, ssh ids and platforms, each. */
   readonly maxItems: number;
-  /** Of an arg or a label, name and value together. */
+  /** The maximum size of an arg or a label, name and value together. */
   readonly maxItemBytes: number;
 }
 
@@ -86,7 +86,7 @@ function quote(name: string): string {
   return JSON.stringify(name.slice(0, 80));
 }
 
-/** `message` is for people: it names field and rule, and holds no secret. */
+/** The message names the field and the rule, and contains no secret. */
 export class InvalidBuild extends Error {
   override readonly name = 'InvalidBuild';
 }

@@ -1,4 +1,4 @@
-// What is to be built: a plain value with everything that decides the result, so that equal specs are one build.
+// The spec of a build: a plain value with everything that determines the result, so that equal specs are one build.
 import { z } from 'zod';
 import { augmentationSchema } from '../augment/augmentation.ts';
 import { layerSourceSchema } from '../augment/layer-source.ts';
@@ -7,25 +7,25 @@ import { isDigest } from '../oci/digest.ts';
 const digest = z.string().refine(isDigest, 'expected a digest');
 const textMap = z.record(z.string(), z.string());
 
-/** How the layers of the result are packed. */
+/** The compression of the result's layers. */
 export const compressionSchema = z.object({
   mode: z.enum(['gzip', 'zstd', 'estargz', 'uncompressed']),
   level: z.int().min(0).max(22).optional(),
-  /** Whether layers of the base images are packed anew, too. */
+  /** Whether layers of the base images are recompressed as well. */
   force: z.boolean().optional(),
 });
 
-/** Where the result is pushed, and how it is named there. */
+/** The repository and tag that the result is pushed to. */
 const targetSchema = z.object({
   /** The full name: a hosted one such as `local/builds`, or `registry.example.com/team/app`. */
   repository: z.string(),
   /** Absent: the 16 hex characters of the build's id. */
   tag: z.string().optional(),
-  /** In front of the id, where the tag is made of it: `<prefix>--<id>`. */
+  /** Prepended to a tag that is derived from the id: `<prefix>--<id>`. */
   tagPrefix: z.string().optional(),
 });
 
-/** Changes to an image, pinned: what a frozen image has beyond its source. */
+/** Pinned changes to an image, which make a frozen image from its source. */
 const changesSchema = z.object({
   augmentation: augmentationSchema,
   layerSources: z.array(layerSourceSchema).readonly(),
@@ -37,9 +37,9 @@ const containerFileSpecSchema = z.object({
   containerFile: z.string(),
   /** The canonical tar of the build context, in the builds' own content store; absent: an empty context. */
   context: z.object({ digest, size: z.int().nonnegative() }).optional(),
-  /** Normalised (formatPlatform), in the order asked for, at least one. One gives an image, several an index of exactly those. */
+  /** Normalised (formatPlatform), in the requested order, at least one. One gives an image, several an index of exactly those. */
   platforms: z.array(z.string()).min(1).readonly(),
-  /** What each base image in the Containerfile resolved to, by the name that is written there. One that could not be resolved is absent. */
+  /** The digest of each base image, by its name in the Containerfile. One that could not be resolved is absent. */
   bases: z.record(z.string(), digest),
   args: textMap.default({}),
   /** The target stage; absent: the last. */
@@ -56,17 +56,17 @@ const containerFileSpecSchema = z.object({
   compression: compressionSchema.optional(),
   /** The full name of the repository of the layer cache. */
   cacheRepository: z.string().optional(),
-  /** What the built image gets on top, before it is pushed under its name. */
+  /** Applied to the built image before it is pushed under its name. */
   changes: changesSchema.optional(),
   target: targetSchema,
-  /** In milliseconds; absent: the configured one. It decides no bytes, and is no part of the id. */
+  /** In milliseconds; absent: the configured one. Not part of the id, as it does not affect the result. */
   timeoutMs: z.int().positive().optional(),
 });
 
-/** A copy of an image into another repository, with all its platforms or some, plain (a mirror) or changed (frozen). */
+/** A copy of an image to another repository, with all its platforms or some, unchanged (a mirror) or changed (frozen). */
 const copySpecSchema = z.object({
   kind: z.literal('copy'),
-  /** `<registry>/<repository>`, and the tag where one was asked for. */
+  /** The registry and repository, and the tag if one was requested. */
   source: z.object({ registry: z.string(), repository: z.string(), tag: z.string().optional(), digest }),
   platforms: z.array(z.string()).min(1).readonly().optional(),
   changes: changesSchema.optional(),

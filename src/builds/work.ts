@@ -1,7 +1,7 @@
-// A budget for work whose length strangers decide, in the thread that serves everybody: it is bounded, and yields to other work in between.
-import { setImmediate as turn } from 'node:timers/promises';
+// A budget for work on the main thread whose amount depends on foreign input: it is bounded, and yields to other work in between.
+import { setImmediate as yieldToOthers } from 'node:timers/promises';
 
-/** `message` says what exceeded the budget, and how to need less. */
+/** The message says what exceeded the budget, and how to need less. */
 export class WorkLimitExceeded extends Error {
   override readonly name = 'WorkLimitExceeded';
 }
@@ -15,7 +15,7 @@ export interface Work {
 
 export interface WorkOptions {
   readonly maxSteps: number;
-  /** What the work is, and how to need less, such as "the patterns of .dockerignore: use fewer wildcards". */
+  /** Describes the work, and how to need less, such as "the patterns of .dockerignore: use fewer wildcards". */
   readonly what: string;
   readonly signal?: AbortSignal | undefined;
 }
@@ -32,7 +32,7 @@ export function createWork({ maxSteps, what, signal }: WorkOptions): Work {
     },
     async rest() {
       if (performance.now() - since < SLICE_MS) return;
-      await turn();
+      await yieldToOthers();
       signal?.throwIfAborted();
       since = performance.now();
     },

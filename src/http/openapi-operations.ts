@@ -275,7 +275,7 @@ export function listOperations(limits: SubmitLimits): readonly Operation[] {
       errors: WRITE,
     },
     {
-      ...{ method: 'get', path: '/v1alpha1/builds', summary: 'The builds that the caller may see, the newest first' },
+      ...{ method: 'get', path: '/v1alpha1/builds', summary: 'The builds that the caller may see, newest first' },
       query: { limit: orEmpty(z.int().min(1)), after: z.string(), status: orEmpty(buildRecordSchema.shape.status) },
       ...{ answers: { 200: z.object({ builds: z.array(build) }) }, errors: [400, ...READ] },
     },
@@ -321,7 +321,7 @@ export function listOperations(limits: SubmitLimits): readonly Operation[] {
       required: ['workflow'],
       ...{ answers: { 200: z.object({ revoked: z.int() }) }, errors: [400, ...READ] },
     },
-    { method: 'get', path: '/v1/rules', summary: 'The rules in force', answers: { 200: ruleListSchema }, errors: READ },
+    { method: 'get', path: '/v1/rules', summary: 'The active rules', answers: { 200: ruleListSchema }, errors: READ },
     {
       ...{ method: 'get', path: '/v1/rules/explain', summary: 'The effect of the rules on an image' },
       query: { image: z.string().min(1).max(512), platform: z.string(), caller: z.string().max(255) },
@@ -345,7 +345,7 @@ export function listOperations(limits: SubmitLimits): readonly Operation[] {
     {
       method: 'get',
       path: '/health/live',
-      summary: 'Whether the process answers',
+      summary: 'Whether the process responds',
       answers: { 200: health },
       errors: [],
     },

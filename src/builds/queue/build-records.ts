@@ -13,18 +13,18 @@ export interface BuildRecords {
    * Durable when it resolves. The crash history is kept until the build has ended, the record until its retention ends.
    */
   save(record: BuildRecord, crashHistory: CrashHistory): Promise<void>;
-  /** Undefined also for a record that cannot be read, which is logged: an older release may have written it. */
+  /** Undefined also for an unreadable record, which is logged: an older release may have written it. */
   find(id: string): Promise<BuildRecord | undefined>;
   /** The last attempt at a spec, whatever its result; without its record if that cannot be read. */
   findLatest(key: string): Promise<LatestAttempt | undefined>;
   /** Newest first; none if `after` is unknown. */
   list(page: BuildsPage): Promise<readonly BuildRecord[]>;
-  /** Notes that this caller has asked for the build, too. Durable when it resolves. */
+  /** Records that this caller also requested the build. Durable when it resolves. */
   addCaller(id: string, caller: string): Promise<void>;
   hasCaller(id: string, caller: string): Promise<boolean>;
   /** Whether a stored build uses this context. */
   hasContext(digest: Digest): Promise<boolean>;
-  /** Unfinished builds of an earlier process: those that ran before those that were queued, oldest first. */
+  /** Unfinished builds of an earlier process: running ones before queued ones, oldest first. */
   listUnderWay(): Promise<readonly UnderWay[]>;
 }
 
@@ -50,7 +50,7 @@ export function createBuildRecords({
   log,
 }: {
   readonly records: RecordStore;
-  /** How long a record is kept after the end of its build. */
+  /** How long a record is retained after the end of its build. */
   readonly keepMs: number;
   readonly now: () => Date;
   readonly log: Logger;
@@ -58,7 +58,7 @@ export function createBuildRecords({
   const builds = createCollection({ store, name: 'build', schema: buildRecordSchema });
   const order = createCollection({ store, name: 'build-order', schema: buildIdSchema });
   const callers = createCollection({ store, name: 'build-caller', schema: z.literal(true) });
-  // Older releases stored a number, which blamed whatever ran.
+  // Older releases stored a number, which blamed every running build.
   const crashHistories = createCollection({ store, name: 'build-crash', schema: blameSchema.catch(NO_CRASHES) });
 
   function expiryOf({ endedAt }: BuildRecord): PutOptions {
@@ -180,11 +180,11 @@ function descending(count: number, max: number): string {
 }
 
 const blameSchema = z.object({
-  /** Whether it is running. If it is set after a start, it ran when the process ended: an orderly stop clears it. */
+  /** Whether it is running. If set at a start, the build was running when the process died: an orderly stop clears it. */
   isRunning: z.boolean(),
-  /** Whether it ran during a crash: from then on it runs alone. */
+  /** Whether it was running during a crash: from then on it runs alone. */
   isSuspect: z.boolean(),
-  /** How often the process crashed while only it ran. */
+  /** How often the process crashed while only this build was running. */
   crashes: z.int().nonnegative(),
 });
 

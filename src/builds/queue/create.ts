@@ -17,9 +17,9 @@ import { createRunJob, type Executors, type RunAs, type RunPolicy } from './run-
 import { createBuildScheduler, type SubmitPolicy } from './submit.ts';
 
 export interface BuildsPolicy extends RunPolicy, SubmitPolicy {
-  /** How long records and logs stay after the end of a build. */
+  /** How long records and logs are retained after the end of a build. */
   readonly keepMs: number;
-  /** Of the log of one build: its beginning and its end stay. */
+  /** For the log of one build: beyond it, the middle of the log is omitted. */
   readonly maxLogBytes: number;
   /** How often the service may crash while only this build runs, before the build counts as lost. */
   readonly maxStarts: number;
@@ -27,11 +27,11 @@ export interface BuildsPolicy extends RunPolicy, SubmitPolicy {
 
 export interface BuildsDeps {
   readonly records: RecordStore;
-  /** For the logs; created if absent. */
+  /** The directory of the logs; created if absent. */
   readonly directory: string;
   readonly executors: Executors;
   readonly runAs?: RunAs | undefined;
-  /** Default: the work of a build runs as it is. */
+  /** Wraps the work of builds, for instance in the context of their submit. Default: no wrapper. */
   readonly prepareRun?: PrepareRun | undefined;
   /** Whether the image's tag still points to this digest, with all its content. */
   readonly imageExists: (image: string, digest: Digest) => Promise<boolean>;
@@ -42,7 +42,7 @@ export interface BuildsDeps {
   readonly redact: Redact;
   /** Called once for each build, when its result is durable. */
   readonly onEnded: (record: BuildRecord) => void;
-  /** Whether the previous process crashed by itself. Default: it was stopped or killed. */
+  /** Whether the previous process crashed by its own fault. Default: it was stopped or killed. */
   readonly endedByItself?: boolean | undefined;
   readonly log: Logger;
   readonly now?: () => Date;

@@ -1,5 +1,5 @@
-// The end of a build: first the log is complete, then the record durable, then waiters are notified. A failing store delays nobody: they are
-// notified at once, and the result is stored as soon as that is possible.
+// The end of a build: first the log is complete, then the record durable, then waiters are notified. A failing store delays no waiter: they
+// are notified at once, and the result is stored as soon as possible.
 import type { Logger } from 'pino';
 import { RegistryError } from '../../oci/errors.ts';
 import { BuildFailure, type Executed } from '../execution.ts';
@@ -31,7 +31,7 @@ export function createEndJob({
   readonly redact: Redact;
   /** Called once for each build, when its result is durable. */
   readonly onEnded: (record: BuildRecord) => void;
-  /** Aborts when the service stops: a result that is not stored by then is lost, and the build resumed. */
+  /** Aborts when the service stops: a result that is not stored by then is lost, and the build is resumed at the next start. */
   readonly closing: AbortSignal;
   readonly now: () => Date;
   readonly wait: Wait;

@@ -17,10 +17,10 @@ export interface Job {
   update(change: Partial<BuildRecord>): void;
 }
 
-/** Runs the work of a job when its turn has come, which may be in the middle of what another request does. */
+/** Runs the work of a job, which may start in the async context of an unrelated request. */
 type RunWork = (job: Job, work: () => Promise<void>) => Promise<void>;
 
-/** Called where a build is submitted, or resumed. */
+/** Called when a build is submitted or resumed, to capture its context. */
 export type PrepareRun = () => RunWork;
 
 export function createJob(
@@ -53,7 +53,7 @@ export function hasEnded({ status }: BuildRecord): boolean {
 
 export interface Jobs {
   add(job: Job): void;
-  /** Called when nothing remains to be stored of it. */
+  /** To be called when everything about the job is stored. */
   remove(job: Job): void;
   get(id: string): Job | undefined;
   /** The latest attempt at a spec that has not been removed; it may have ended. */

@@ -1,5 +1,5 @@
-// The log of a build in progress. Its file gets the beginning and, when the build is done, the end; what does not fit in between is omitted,
-// with a note. A failing or slow disk costs entries, never the build.
+// The log of a build in progress. The file gets the beginning and, when the build is done, the end; entries in between that do not fit are
+// omitted, with a note. A failing or slow disk costs entries, never the build.
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -8,14 +8,14 @@ import { createEntry, encodeEntry, findReported, type LogFile, openLogFile, type
 import { createLogTail, type LogTail } from './log-tail.ts';
 import { createNotifier, type Notifier } from './notifier.ts';
 
-/** What a reader follows; `changes` is notified when any of it changes. */
+/** The state that a reader follows; `changes` is notified whenever it changes. */
 export interface FollowedLog {
   readonly path: string;
-  /** Of the file, which ends with a whole line there. */
+  /** The size of the file up to the last whole line. */
   readonly size: number;
-  /** The number after the last entry that is in the file. */
+  /** One more than the number of the last entry in the file. */
   readonly written: number;
-  /** Whether the entries from `written` on are in the tail only, and are written to the file when the build is done. */
+  /** Whether the entries from `written` on are only in the tail, and are written to the file when the build is done. */
   readonly isSpilling: boolean;
   readonly isEnded: boolean;
   readonly tail: Pick<LogTail, 'first' | 'next' | 'find'>;
@@ -29,7 +29,10 @@ export interface FollowedLog {
 export interface LiveLog extends FollowedLog {
   /** Never throws. */
   add(event: ProgressEvent): void;
-  /** Reports only events that the file does not have after the note with this text: a builder repeats its log from the beginning. Never rejects. */
+  /**
+   * Skips events that the file already has after the note with this text, for a builder that repeats its log from the beginning. Never
+   * rejects.
+   */
   resume(note: string): Promise<Report>;
   /** Writes the tail of a log that did not fit; nothing may be added afterwards. Never rejects. */
   complete(): Promise<void>;
@@ -48,7 +51,7 @@ export interface LiveLogDeps {
 const MAX_TAIL_BYTES = 1024 * 1024;
 /** How much may be pending while the file has room: a burst may be larger than the tail. */
 const MAX_WAITING_BYTES = 8 * 1024 * 1024;
-/** For the note of what is omitted. */
+/** Reserved for the note about omitted entries. */
 const NOTE_BYTES = 256;
 
 export function createLiveLog(id: string, { directory, maxBytes, redact, now, log }: LiveLogDeps): LiveLog {
@@ -63,7 +66,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
   let isEnded = false;
   let writing: Promise<void> | undefined;
 
-  /** What cannot be checked for secrets is not reported. */
+  /** Replaces an entry that cannot be checked for secrets. */
   function entryOf(event: ProgressEvent): LogEntry {
     try {
       return createEntry(event, { redact, at: now() });
@@ -71,7 +74,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
       log.error({ err: error, build: id }, 'a line of the log of a build cannot be redacted');
       return {
         kind: 'note',
-        text: 'a line is left out: it could not be checked for secrets',
+        text: 'a line was omitted: it could not be checked for secrets',
         at: now().toISOString(),
       };
     }
@@ -89,7 +92,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
 
   async function writeHead(): Promise<void> {
     while (!isFull && tail.next > tail.first) {
-      // Entries of one turn of the event loop are written together.
+      // Entries of one event loop iteration are written together.
       await setImmediate();
       file ??= await openLogFile(path);
       const { first } = tail;

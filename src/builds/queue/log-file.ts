@@ -4,9 +4,9 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { type LogEntry, logEntrySchema, type ProgressEvent } from '../progress.ts';
 
 export interface LogFile {
-  /** Bytes that are written and end with a whole line. */
+  /** The size in bytes up to the last whole line. */
   readonly size: number;
-  /** All of it or nothing. Rejects where it cannot be written. */
+  /** Appends all of the lines or none. Rejects if they cannot be written. */
   append(lines: readonly Uint8Array[]): Promise<void>;
   close(): Promise<void>;
 }
@@ -60,7 +60,7 @@ async function isBrokenOff(file: FileHandle, size: number): Promise<boolean> {
 
 const CHUNK_BYTES = 64 * 1024;
 
-/** The entries in bytes `start` to `end`, which begin and end at a line, or at an incomplete one. What is no entry is skipped. */
+/** The entries in bytes `start` to `end`, which start at the beginning of a line. Invalid and incomplete lines are skipped. */
 export async function* readEntries(file: FileHandle, start: number, end: number): AsyncGenerator<LogEntry> {
   let rest = Buffer.alloc(0);
   for (let offset = start; offset < end; ) {
@@ -112,7 +112,7 @@ export function encodeEntry(entry: LogEntry): Uint8Array {
   return Buffer.from(`${JSON.stringify(entry)}\n`);
 }
 
-/** Undefined for what is no entry: a crash may have left an incomplete line. */
+/** Undefined for an invalid line, such as one that a crash left incomplete. */
 function decodeEntry(line: Uint8Array): LogEntry | undefined {
   try {
     return logEntrySchema.parse(JSON.parse(Buffer.from(line).toString()));
@@ -121,7 +121,7 @@ function decodeEntry(line: Uint8Array): LogEntry | undefined {
   }
 }
 
-/** Whether the file has the entry after the note with this text; true once for each occurrence. Times aside, a builder repeats itself literally. */
+/** Whether the file has the entry after the note with this text, apart from its time; true once for each occurrence. */
 export async function findReported(path: string, note: string): Promise<(entry: LogEntry) => boolean> {
   const counts = await countBehind(path, note);
   return entry => {

@@ -1,5 +1,5 @@
-// The logs of all builds: one file each, named by the build's id, and how it is read. A reader costs one chunk of the file, however far behind
-// it is.
+// The logs of all builds: one file each, named by the build's id, and how it is read. A reader costs one chunk of the file, however far
+// behind it is.
 import { type FileHandle, mkdir, open, readdir, stat, unlink } from 'node:fs/promises';
 import type { LogEntry } from '../progress.ts';
 import { buildIdSchema } from '../record.ts';
@@ -9,9 +9,9 @@ import { readEntries } from './log-file.ts';
 export interface LogStore {
   /** For a build that starts, or is resumed after a restart. */
   create(id: string): LiveLog;
-  /** Of a build that has ended; undefined if there is none. The caller reads it to its end or returns it. */
+  /** The log of a build that has ended; undefined if there is none. The caller reads it to its end or returns it. */
   find(id: string, signal: AbortSignal): Promise<AsyncIterable<LogEntry> | undefined>;
-  /** Of a build in progress. */
+  /** The log of a build in progress. */
   follow(log: LiveLog, options: ReadLogOptions): AsyncIterable<LogEntry>;
   /** Whether there is a log of this id, with or without a record. */
   has(id: string): Promise<boolean>;
@@ -78,14 +78,14 @@ export async function* readStoredLog(path: string, signal: AbortSignal): AsyncGe
   }
 }
 
-/** Each entry once. A note stands for entries that a slow reader missed. */
+/** Yields each entry once, with a note in place of entries that a slow reader missed. */
 export async function* readLiveLog(log: FollowedLog, options: ReadLogOptions): AsyncGenerator<LogEntry> {
   await log.flush();
   const spilled = yield* readFile(log, options);
   if (spilled !== undefined) yield* readTail(log, spilled, options);
 }
 
-/** Until the log has ended, or spills: then it returns the number of the first entry that is only in the tail. */
+/** Reads until the log has ended, or spills: then it returns the number of the first entry that is only in the tail. */
 async function* readFile(
   log: FollowedLog,
   { follow, signal }: ReadLogOptions,

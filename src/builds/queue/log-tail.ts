@@ -2,23 +2,23 @@
 import type { LogEntry } from '../progress.ts';
 
 export interface LogTail {
-  /** The number of the first entry in here; entries are numbered in order, from 0. */
+  /** The number of the first entry in the tail; entries are numbered from 0. */
   readonly first: number;
   /** The number of the next entry. */
   readonly next: number;
   add(entry: LogEntry, line: Uint8Array): void;
-  /** The entry with this number, if it is in here. */
+  /** The entry with this number, if it is in the tail. */
   find(number: number): LogEntry | undefined;
   /** All lines, without removing them. */
   lines(): readonly Uint8Array[];
-  /** Changes the capacity; the latest entry is always kept. */
+  /** Changes the capacity; the latest entry always stays. */
   limit(maxBytes: number): void;
   /** Removes and returns as many of the first lines as fit into `maxBytes`. */
   take(maxBytes: number): readonly Uint8Array[];
 }
 
-/** The part that is left of a tail that got too long, so that not every new line costs a copy. */
-const KEPT = 7 / 8;
+/** The fraction that is left after a full tail was trimmed, so that not every new line costs a copy. */
+const LEFT_PART = 7 / 8;
 
 export function createLogTail(limit: number): LogTail {
   let maxBytes = limit;
@@ -33,7 +33,7 @@ export function createLogTail(limit: number): LogTail {
   }
 
   function shorten(): void {
-    if (bytes > maxBytes) drop(Math.min(countWithin(bytes - maxBytes * KEPT) + 1, waiting.length - 1));
+    if (bytes > maxBytes) drop(Math.min(countWithin(bytes - maxBytes * LEFT_PART) + 1, waiting.length - 1));
   }
 
   function countWithin(limit: number): number {

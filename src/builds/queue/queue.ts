@@ -1,5 +1,5 @@
-// Runs a bounded number of jobs at a time, in a fair order: a higher priority first, and the callers of one priority in turn, so that one
-// caller's hundred jobs do not hold up another's one.
+// Runs a bounded number of jobs at a time, in a fair order: higher priorities first, and round-robin among the callers of one priority, so
+// that a caller with a hundred jobs does not hold up a caller with one.
 
 export interface Queue<T> {
   readonly waiting: number;
@@ -42,7 +42,7 @@ export function createQueue<T>({
     const [exclusive] = exclusives;
     if (isOpen && exclusive !== undefined) {
       if (active.size > 0) return;
-      // It leaves the set when it has ended: until then it blocks the others.
+      // It stays in the set until it has ended, and blocks the others until then.
       begin(exclusive, () => exclusives.delete(exclusive));
       return;
     }
@@ -117,7 +117,7 @@ interface FairQueue<T> {
   remove(item: T): boolean;
 }
 
-/** The items of each caller; the caller whose turn is next comes first. */
+/** The items of each caller; the caller who is served next comes first. */
 type Callers<T> = Map<string, Set<T>>;
 
 export function createFairQueue<T>(): FairQueue<T> {

@@ -1,5 +1,5 @@
-// Resumes the builds that an earlier process left unfinished, so that none is stuck. A build that seems to crash the service runs alone at first,
-// and fails as lost in the end. A process that was killed, by whomever or for lack of memory, blames no build.
+// Resumes the builds that an earlier process left unfinished, so that none is stuck. A build that may have crashed the service runs alone,
+// and fails as lost after repeated crashes. If the process was killed, for instance for lack of memory, no build is blamed.
 import type { Logger } from 'pino';
 import type { BuildRecords, CrashHistory, UnderWay } from './build-records.ts';
 import type { EndJob } from './end-job.ts';
@@ -13,9 +13,9 @@ interface RestoreDeps {
   readonly queue: Queue<Job>;
   readonly logs: LogStore;
   readonly endJob: EndJob;
-  /** Whether that process crashed by itself. */
+  /** Whether that process crashed by its own fault. */
   readonly endedByItself: boolean;
-  /** After so many crashes while only it ran, a build is lost. */
+  /** The number of crashes while only it was running after which a build is lost. */
   readonly maxStarts: number;
   readonly prepareRun?: PrepareRun | undefined;
   readonly log: Logger;
@@ -40,7 +40,7 @@ async function restore({ record, crashHistory }: UnderWay, deps: RestoreDeps): P
   const job = createJob(record, { crashHistory, log: logs.create(record.id), runWork: deps.prepareRun?.() });
   jobs.add(job);
   if (crashHistory.crashes >= maxStarts) {
-    const reason = `the service ended by itself ${crashHistory.crashes} times while only this build ran; it may be the cause`;
+    const reason = `the service crashed ${crashHistory.crashes} times while only this build was running, which may be the cause`;
     return endJob(job, { failure: { kind: 'lost', reason } });
   }
   if (record.status === 'running') {
@@ -56,7 +56,7 @@ async function restore({ record, crashHistory }: UnderWay, deps: RestoreDeps): P
   queue.add(job, job.record);
 }
 
-/** What the end of the process means for each build that it left unfinished, in their order. */
+/** The crash history of each unfinished build after the end of the process, in the same order. */
 export function updateCrashHistories(left: readonly CrashHistory[], endedByItself: boolean): readonly CrashHistory[] {
   const isAlone = left.filter(({ isRunning }) => isRunning).length === 1;
   return left.map(crashHistory => {

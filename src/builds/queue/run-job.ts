@@ -1,5 +1,5 @@
-// The life of a build once its turn has come: started, retried if a builder failed, stopped at its timeout, ended. An executor that does not
-// stop is abandoned after a grace period, so that its slot is free again.
+// The life of a build after it leaves the queue: started, retried if a builder failed, stopped at its timeout, ended. An executor that does
+// not stop is abandoned after a grace period, so that another build can start.
 import type { Logger } from 'pino';
 import { BuildFailure, BuildStopped, type Execute, type ExecuteOptions } from '../execution.ts';
 import type { Report } from '../progress.ts';
@@ -17,7 +17,7 @@ export interface Executors {
 export type RunAs = <T>(caller: string, work: () => Promise<T>) => Promise<T>;
 
 export interface RunPolicy {
-  /** For a spec that names none: over all attempts. */
+  /** The timeout of a spec without one, over all attempts. */
   readonly timeoutMs: number;
   /** How often a build is retried whose builder or registry failed. */
   readonly infrastructureRetries: number;
@@ -27,7 +27,7 @@ export interface RunPolicy {
 
 interface RunJobDeps {
   readonly executors: Executors;
-  /** Runs the work of a caller with what is the caller's own, such as credentials of registries. Default: it has nothing. */
+  /** Runs work with the caller's own resources, such as registry credentials. Default: without any. */
   readonly runAs?: RunAs | undefined;
   readonly records: BuildRecords;
   readonly endJob: EndJob;
@@ -103,7 +103,7 @@ async function executeWithRetries(job: Job, over: AbortSignal, deps: RunJobDeps)
   }
 }
 
-/** What is for whoever may pull it is made with nothing of the caller's whose pull began it. */
+/** The caller whose resources the build uses: none for a shared build, whichever caller's pull started it. */
 function ownerOf({ record: { caller, isShared = false } }: Job): string {
   return isShared ? '' : caller;
 }
@@ -132,7 +132,7 @@ async function execute(executors: Executors, spec: Spec, options: ExecuteOptions
   }
 }
 
-/** What an executor reports after the end is ignored. */
+/** Reports of an executor after the end are ignored. */
 function createExecuteOptions(job: Job, over: AbortSignal): ExecuteOptions {
   const until =
     (report: Report): Report =>
@@ -156,7 +156,7 @@ interface AttemptOptions {
   readonly signal: AbortSignal;
   readonly graceMs: number;
   readonly wait: Wait;
-  /** Of this build. */
+  /** A logger for this build. */
   readonly log: Logger;
 }
 

@@ -12,12 +12,12 @@ import type { Queue } from './queue.ts';
 
 export interface SubmitPolicy {
   readonly concurrency: number;
-  /** How many may be queued, beyond those that run. */
+  /** The maximum number of queued builds, besides running ones. */
   readonly maxQueued: number;
   readonly maxQueuedPerCaller: number;
-  /** Whether anonymous callers get at most half of the queue, and leave one slot to known callers. */
+  /** Whether anonymous callers get at most half of the queue, and leave one running build to known callers. */
   readonly limitsAnonymous?: boolean | undefined;
-  /** How long a failure answers further submits of its spec, before they start a new build. A cancelled build never does. */
+  /** How long further submits of a failed spec return the failure before they start a new build. Cancelled builds are retried at once. */
   readonly failureMemoryMs?: number | undefined;
 }
 
@@ -83,7 +83,7 @@ async function lookUp(spec: Spec, { isRetry = false }: Submission, deps: SubmitD
   return { attempt, answer: undefined };
 }
 
-/** An existing log stays, also without its record: its number is not used again. */
+/** The number of an existing log is not reused, even if its record is gone. */
 async function findAttempt(key: string, first: number, { logs }: SubmitDeps): Promise<number> {
   for (let attempt = first; ; attempt += 1) if (!(await logs.has(attemptId(key, attempt)))) return attempt;
 }
@@ -119,7 +119,7 @@ function draft(
   };
 }
 
-/** Whoever has asked for a build may see it. */
+/** Every caller who requested a build may see it. */
 async function noteCaller(
   { id, caller: first }: BuildRecord,
   { caller, isShared }: Submission,

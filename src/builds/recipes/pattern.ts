@@ -1,11 +1,11 @@
-// Patterns of recipes: names of images in which placeholders stand for what a pull asks for.
+// Patterns of recipes: image names with placeholders for parts of the requested name.
 
-/** `message` says what is wrong, and what would be right. */
+/** The message says what is wrong, and what would be right. */
 export class InvalidRecipe extends Error {
   override readonly name = 'InvalidRecipe';
 }
 
-/** What the placeholders stand for, by their names. */
+/** The values of placeholders, by name. */
 export type Values = ReadonlyMap<string, string>;
 
 export interface Pattern {
@@ -17,12 +17,12 @@ export interface Pattern {
   match(repository: string, tag: string): Values | undefined;
 }
 
-/** Some characters of a component, or of the tag. */
+/** Matches a part of a component or of the tag. */
 const PLACEHOLDER = /^\{([A-Za-z_][A-Za-z0-9_]*)\}$/;
-/** Alone in its place: one component or more. */
+/** Matches one component or more; must be a component of its own. */
 const SPAN = /^(?:\{([A-Za-z_][A-Za-z0-9_]*)\.\.\.\}|\*\*)$/;
 const LITERAL = /^[A-Za-z0-9._:-]*$/;
-/** More of them would take long to match against a name that is made for that. */
+/** More of them would take long to match against a maliciously chosen name. */
 const MAX_WILDCARDS = 3;
 
 /** Parses `<registry>/<repository>:<tag>`, each part with placeholders and `*`. Throws InvalidRecipe. */

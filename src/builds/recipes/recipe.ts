@@ -1,12 +1,12 @@
-// Recipes: how an image is built that a pull does not find.
+// Recipes: how a missing image is built when it is pulled.
 import { resolve, sep } from 'node:path';
 import { InvalidPlatform, parsePlatform } from '../../oci/platform.ts';
 import type { ContainerFileSpec } from '../spec.ts';
 import { InvalidRecipe, type Pattern, parsePattern, type Values } from './pattern.ts';
 
-/** As the configuration has it. Arguments, labels and paths may hold the placeholders of `match`. */
+/** A recipe as configured. Arguments, labels and paths may contain the placeholders of `match`. */
 export interface RecipeOptions {
-  /** The full names that it is for, such as `local/tools/{name}:{version}`. */
+  /** The pattern of full names that it matches, such as `local/tools/{name}:{version}`. */
   readonly match: string;
   /** The path of the file. */
   readonly containerFile: string;
@@ -20,14 +20,14 @@ export interface RecipeOptions {
   readonly ssh?: readonly string[] | undefined;
   readonly network?: ContainerFileSpec['network'] | undefined;
   readonly attestations?: Partial<ContainerFileSpec['attestations']> | undefined;
-  /** After that an image is planned again; absent: never. */
+  /** The age after which an image is planned again; absent: never. */
   readonly ttlMs?: number | undefined;
   readonly timeoutMs?: number | undefined;
 }
 
 type Texts = Readonly<Record<string, string>>;
 
-/** A recipe for one image: its paths are absolute, and its placeholders are filled. */
+/** A recipe for one image: its paths are absolute, and its placeholders are replaced. */
 export interface RecipeMatch extends Omit<RecipeOptions, 'match' | 'args' | 'labels'> {
   readonly args: Texts;
   readonly labels: Texts;
@@ -36,11 +36,11 @@ export interface RecipeMatch extends Omit<RecipeOptions, 'match' | 'args' | 'lab
 export interface Recipes {
   /** The first recipe that matches a full name, such as `docker.io/library/alpine`, and its tag. */
   find(repository: string, tag: string): RecipeMatch | undefined;
-  /** Whether there may be one for some tag of the repository. */
+  /** Whether a recipe may match some tag of the repository. */
   covers(repository: string): boolean;
 }
 
-/** Tags that builds have on the way: their builders look at them before they push. */
+/** Temporary tags of builds in progress: builders look them up before they push. */
 const OF_A_BUILD = /^bd-[0-9a-f]{16}_\d+\./;
 
 interface Recipe {
@@ -101,7 +101,7 @@ function checkPlatform(text: string): void {
   }
 }
 
-/** Undefined where a value would lead a path out of its folder: the recipe is not for such a name. */
+/** Undefined if a value would lead a path out of its folder: the recipe does not match such a name. */
 function fill({ match: _, ...options }: RecipeOptions, values: Values, directory: string): RecipeMatch | undefined {
   const containerFile = fillPath(options.containerFile, values, directory);
   const context = options.context === undefined ? undefined : fillPath(options.context, values, directory);
@@ -126,13 +126,13 @@ function placeholdersOf(text: string): readonly string[] {
   return [...text.matchAll(PLACEHOLDER)].map(([, name = '']) => name);
 }
 
-/** What is no value's name stays as it is. A value that looks like a placeholder is not filled again. */
+/** Replaces placeholders in a single pass: values are not expanded again, and unknown placeholders stay. */
 function fillText(text: string, values: Values): string {
   return text.replace(PLACEHOLDER, (placeholder, name: string) => values.get(name) ?? placeholder);
 }
 
 /**
- * The absolute path; undefined where a value would lead it out of the folder that it begins with, which is all before the first
+ * The absolute path; undefined if a value would lead it out of its fixed folder, which is everything before the first
  * component with a placeholder.
  */
 function fillPath(path: string, values: Values, directory: string): string | undefined {

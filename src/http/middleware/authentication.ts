@@ -48,7 +48,7 @@ export function createAuthentication(deps: {
    * Whether a foreign bearer token makes the caller anonymous: clients of the augment API send tokens of another service.
    */
   readonly toleratesBearers?: boolean;
-  /** Of pages: who has logged in with this browser. Credentials in a header go before. */
+  /** For pages: finds the caller of the browser's session. Credentials in a header take precedence. */
   readonly findSession?: ((c: Context) => Promise<Caller | undefined>) | undefined;
 }): MiddlewareHandler {
   const { access, publicUrl, addressOf, toleratesBearers = false, findSession } = deps;
@@ -226,8 +226,8 @@ function isBearer(authorization: string | undefined): boolean {
 }
 
 /**
- * The client's address: the peer of the socket, or the client reported by a trusted proxy. Undefined for a request that did not come over a
- * socket.
+ * The client's address: the peer of the socket, or the client reported by a trusted proxy. Undefined for a request that did not arrive over
+ * a socket.
  */
 export function clientAddress(c: Context<{ Bindings: { readonly incoming?: IncomingMessage } }>): string | undefined {
   // There is no environment at all where the app is called in process.

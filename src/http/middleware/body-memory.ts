@@ -72,12 +72,12 @@ export function createSendBuffers({
 /** This many of the largest may be held at once, apart from the reserve. */
 const MAX_LARGEST = 4;
 /** One body may use the whole budget except its reserve. */
-const ROOM_FOR_LARGEST = 4 / 3;
+const RESERVE_FACTOR = 4 / 3;
 
 /** At most `spareBytes`, but enough for one of the largest. */
 export function createBodyBudget(largestBytes: number, spareBytes: number): ByteBudget {
   const most = Math.min(largestBytes * MAX_LARGEST, spareBytes);
-  return createByteBudget('the requests', Math.max(most, largestBytes * ROOM_FOR_LARGEST));
+  return createByteBudget('the requests', Math.max(most, largestBytes * RESERVE_FACTOR));
 }
 
 /** The error if there is no memory for this many more bytes. A rejected request releases its share at once. */

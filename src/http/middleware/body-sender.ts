@@ -14,8 +14,8 @@ interface Env {
 }
 
 /**
- * Sends the body of a response at the client's pace. It is cancelled when the client leaves; when it fails, the connection is closed and
- * the reason logged. Goes outside of any middleware that reads the response: nothing is left of it.
+ * Sends the body of a response as fast as the client reads. It is cancelled when the client leaves; when it fails, the connection is closed
+ * and the reason logged. Goes outside of any middleware that reads the response: nothing is left of it.
  */
 export function createBodySender(log: Logger, buffers: SendBuffersOptions = {}): MiddlewareHandler<Env> {
   // Once a Node server has replaced the global Response, it sends an unread one as it is, and finds no mark in its headers.
@@ -24,7 +24,7 @@ export function createBodySender(log: Logger, buffers: SendBuffersOptions = {}):
   const yieldToOthers = createYield();
   return async (c, next) => {
     await next();
-    // There is no environment at all for a request that did not come over a socket.
+    // There is no environment at all for a request that did not arrive over a socket.
     const outgoing = c.env?.outgoing;
     const { body, status, headers } = c.res;
     // hono itself answers a HEAD, without its body.
@@ -103,7 +103,7 @@ const NOTHING = Promise.resolve<Written | undefined>(undefined);
 const CHUNKS_AT_ONCE = 8;
 
 /**
- * Where many bodies have their next chunk ready, each turn of the event loop starts only a few of them, so that other requests do not wait.
+ * If many bodies have their next chunk ready, each event loop iteration starts only a few of them, so that other requests do not wait.
  */
 function createYield(): () => Promise<void> | undefined {
   const waiting: (() => void)[] = [];

@@ -83,7 +83,7 @@ interface Arrival {
   bytes: number;
 }
 
-/** Beyond the limit: lets operators and authenticated callers in while anonymous clients hold all connections. */
+/** Connections beyond the limit, for operators and authenticated callers while anonymous clients hold all others. */
 const EXTRA = 64;
 /** The share of those for authenticated callers. */
 const EXTRA_AUTHENTICATED = 48;
@@ -112,13 +112,14 @@ export function createConnections(deps: ConnectionsDeps): Connections {
     const peer = peers.get(key) ?? { key, isLocal, all: new Set() };
     const isMany = isLocal || isProxy(socket.remoteAddress);
     const isAdmitted = isMany || peer.all.size < limits.connectionsPerAddress || cut(firstIdle(peer.all));
-    const hasSlot = isAdmitted && (all.size < max || cut(firstOf(idle.unauthenticated) ?? firstOf(idle.authenticated)));
-    if (!isAdmitted || (!hasSlot && all.size >= max + EXTRA)) {
+    const isWithinLimit =
+      isAdmitted && (all.size < max || cut(firstOf(idle.unauthenticated) ?? firstOf(idle.authenticated)));
+    if (!isAdmitted || (!isWithinLimit && all.size >= max + EXTRA)) {
       dropped.refused += 1;
       socket.destroy();
       return;
     }
-    const connection = { socket, peer, isExtra: !hasSlot, isAuthenticated: false, pending: 0 };
+    const connection = { socket, peer, isExtra: !isWithinLimit, isAuthenticated: false, pending: 0 };
     all.set(socket, connection);
     peers.set(key, peer);
     peer.all.add(connection);

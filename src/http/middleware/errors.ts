@@ -19,7 +19,7 @@ const STATUSES = [
   429, 431, 451, 500, 501, 502, 503, 504, 507,
 ] as const;
 
-/** Shows an error to people, with this message; undefined for a client that is no browser at a page. */
+/** Renders an error as a page; undefined for a client that is not a browser requesting a page. */
 export type ShowError = (c: Context, error: ShownError) => Response | Promise<Response> | undefined;
 
 export interface ShownError {
@@ -55,7 +55,7 @@ export function createNotFound(
   return c => {
     const allowed = METHODS.filter(method => hasRoute(method, c.req.path));
     const message = `there is no such route for ${c.req.method}`;
-    // A route that takes the method, and passed: it has nothing there.
+    // A route with this method exists, but declined the path.
     const isTaken = allowed.includes(c.req.method === 'HEAD' ? 'GET' : c.req.method);
     if (allowed.length === 0 || isTaken)
       return respond(c, new RegistryError('UNKNOWN', message, { status: 404 }), show);
@@ -80,14 +80,15 @@ function respond(c: Context, error: RegistryError, show?: ShowError): Response |
 }
 
 /**
- * Container engines show the body of few errors, and the reason phrase of most: docs/prompt.md. The Node server passes on none that a Response has.
+ * Container engines show the body of few errors, and the reason phrase of most: docs/prompt.md. The Node server passes on none that a
+ * Response has.
  */
 function setReasonPhrase(
   c: Pick<Context<{ Bindings: { readonly outgoing?: ServerResponse } }>, 'env'>,
   message: string,
 ): void {
   const outgoing = c.env?.outgoing;
-  // Proxies may log it.
+  // Tokens are hidden, since proxies may log it.
   if (outgoing) outgoing.statusMessage = reasonPhrase(hideTokens(message));
 }
 

@@ -49,7 +49,7 @@ export function createPageGuard({
   };
 }
 
-/** To a page of ours, from wherever it is: the browser shows it by itself, and the page that has the link learns nothing. */
+/** A navigation to one of our pages from any origin: the browser displays it, and the linking page learns nothing. */
 export function isFollowedLink(c: Context): boolean {
   const isPage = c.req.path === '/' || /^\/(?:console|view)(?:\/|$)/.test(c.req.path);
   const goes = c.req.header('Sec-Fetch-Mode') === 'navigate' && c.req.header('Sec-Fetch-Dest') === 'document';

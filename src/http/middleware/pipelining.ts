@@ -1,4 +1,4 @@
-// Serves pipelined requests one after the other: each is only read from its connection when its turn comes, so that requests sent without
+// Serves pipelined requests one after the other: each is only read from its connection when it is next, so that requests sent without
 // reading responses stay in the client's own buffers. Node reads everything that has arrived, up to 64 KiB of requests, and starts them all
 // at once. The price is Node's fast path from the socket to the parser: the bytes of a push take a fifth more processor time.
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -12,8 +12,8 @@ interface Pipelining {
 }
 
 export interface PipeliningDeps {
-  /** For all connections: further requests start in the next turns of the event loop, in order. Default: 16. */
-  readonly maxPerTurn?: number;
+  /** The maximum of requests started per event loop iteration, for all connections: others follow in the next ones. Default: 16. */
+  readonly maxPerIteration?: number;
   /** Connections with requests beyond the one being answered, each of which holds at most 128 KiB. Default: 512. */
   readonly maxWaiting?: number;
   /** Called for the one that has waited longest, where there are more. */
@@ -34,11 +34,11 @@ interface PipelinedConnection {
 
 const HEAD_END = '\r\n\r\n';
 
-export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: PipeliningDeps): Pipelining {
+export function createPipelining({ maxPerIteration = 16, maxWaiting = 512, cut }: PipeliningDeps): Pipelining {
   const connections = new WeakMap<Socket, PipelinedConnection>();
   /** They wait for a response of their own. */
   const waiting = new Set<PipelinedConnection>();
-  // They wait for a turn of the event loop: those that have had a response meanwhile get half of it, so that they do not delay new ones.
+  // Connections that wait for an event loop iteration: those that had a response before get half of it, so that they do not delay new ones.
   const ready = { first: new Set<PipelinedConnection>(), resumed: new Set<PipelinedConnection>() };
   let started = 0;
   let isScheduled = false;
@@ -63,7 +63,7 @@ export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: Pip
       waiting.add(connection);
       return false;
     }
-    if (started >= maxPerTurn) {
+    if (started >= maxPerIteration) {
       ready.first.add(connection);
       return false;
     }
@@ -85,8 +85,8 @@ export function createPipelining({ maxPerTurn = 16, maxWaiting = 512, cut }: Pip
     setImmediate(() => {
       isScheduled = false;
       started = 0;
-      const resumed = resume(ready.resumed, Math.ceil(maxPerTurn / 2));
-      resume(ready.first, maxPerTurn - resumed);
+      const resumed = resume(ready.resumed, Math.ceil(maxPerIteration / 2));
+      resume(ready.first, maxPerIteration - resumed);
       if (ready.first.size + ready.resumed.size > 0) scheduleResume();
     });
   }

@@ -1,4 +1,4 @@
-// TLS of our own, in front of the server of requests: certificates are read again when their files change, and a client may have to show one.
+// Built-in TLS in front of the HTTP server: certificates are reloaded when their files change, and clients may be required to present one.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import type { Server } from 'node:http';
@@ -7,14 +7,14 @@ import { createSecureContext, createServer as createTlsServer } from 'node:tls';
 
 /** Paths of PEM files. */
 export interface TlsFiles {
-  /** The certificate, with those between it and its CA behind it. */
+  /** The certificate, followed by its intermediate certificates. */
   readonly cert: string;
   readonly key: string;
-  /** CAs. With it only clients that show a certificate of theirs are let in. */
+  /** CA certificates. If given, clients must present a certificate signed by one of them. */
   readonly clientCa?: string | undefined;
 }
 
-/** The files cannot be used; the message says which, why and what would be right. */
+/** A file cannot be used; the message says which one, why, and what would be right. */
 export class TlsFault extends Error {
   override readonly name = 'TlsFault';
 }
@@ -23,7 +23,7 @@ interface TlsContents {
   readonly cert: Buffer;
   readonly key: Buffer;
   readonly ca: Buffer | undefined;
-  /** When the certificate ends. */
+  /** When the certificate expires. */
   readonly validTo: Date;
 }
 
@@ -50,7 +50,7 @@ export function readTlsFiles({ cert, key, clientCa }: TlsFiles): TlsContents {
     'cert',
     cert,
     () => createSecureContext(contents),
-    'a certificate, and those between it and its CA, as PEM',
+    'a certificate with its intermediate certificates, as PEM',
   );
   return { ...contents, validTo: new Date(certificate.validTo) };
 }
@@ -74,21 +74,21 @@ function parsePart<T>(name: string, path: string, parse: () => T, expected: stri
 }
 
 export interface TlsListener {
-  /** Calls back with the port. */
+  /** Calls `onListening` with the port. */
   listen(address: { readonly host: string; readonly port: number }, onListening: (port: number) => void): void;
-  /** Called where it cannot listen. */
+  /** Registers a listener for the error of `listen`. */
   onError(listener: (error: Error) => void): void;
-  /** Reads the files again, if they look changed. */
+  /** Reloads the files if they appear changed. */
   check(): void;
-  /** No more connections are taken; calls back when all have ended. */
+  /** Stops accepting connections, and calls back when all have ended. */
   close(onClosed: () => void): void;
-  /** Those that have not come as far as a request, too. */
+  /** Includes connections still in their handshake. */
   closeAllConnections(): void;
 }
 
 const CHECK_EVERY_MS = 5000;
 
-/** `server` serves what comes through, and does not listen itself. Throws TlsFault. */
+/** `server` handles the decrypted connections, and does not listen itself. Throws TlsFault. */
 export function createTlsListener({
   files,
   server,
@@ -104,7 +104,7 @@ export function createTlsListener({
   readonly handshakeMs: number;
   readonly checkEveryMs?: number;
   readonly onReloaded: (loaded: { readonly validTo: Date }) => void;
-  /** The files have changed, and cannot be used: what was read before stays in force. Called once for each change. */
+  /** Called once for each change that cannot be used: the previous files stay in effect. */
   readonly onFault: (fault: TlsFault) => void;
 }): TlsListener {
   let version = findVersion(files);
@@ -120,7 +120,7 @@ export function createTlsListener({
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
   });
-  // A client that breaks off a handshake is its own concern.
+  // A handshake that fails concerns its client only.
   listener.on('tlsClientError', (_, socket) => socket.destroy());
   const checking = setInterval(check, checkEveryMs).unref();
 
@@ -141,7 +141,7 @@ export function createTlsListener({
   return {
     listen({ host, port }, onListening) {
       listener.listen(port, host, () => {
-        // It watches over heads of requests from then on.
+        // Starts the server's checks of request timeouts.
         server.emit('listening');
         const address = listener.address();
         onListening(typeof address === 'object' && address ? address.port : port);
@@ -152,7 +152,7 @@ export function createTlsListener({
     close(onClosed) {
       clearInterval(checking);
       listener.close(onClosed);
-      // It has no socket of its own to close, and lets idle connections go.
+      // It has no listening socket, but this closes idle connections.
       server.close(() => {});
     },
     closeAllConnections() {

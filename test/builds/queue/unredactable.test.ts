@@ -19,7 +19,7 @@ test('a line that cannot be searched is left out, and the build goes on', async 
   fixture.works[0]?.succeed();
   expect(await ending(fixture, id)).toMatchObject({ status: 'succeeded' });
   expect((await logOf(fixture, id)).map(({ text }) => text)).toEqual([
-    'a line is left out: it could not be checked for secrets',
+    'a line was omitted: it could not be checked for secrets',
     'even',
     expect.stringMatching(/^succeeded/),
   ]);

@@ -104,7 +104,7 @@ test('begins no more in one turn of the loop than is said', async () => {
       most.push(inTurn);
       response.end(`> ${url}\n`);
     },
-    { maxPerTurn: 3 },
+    { maxPerIteration: 3 },
   );
   const clients = await Promise.all(Array.from({ length: 40 }, open));
   for (const client of clients) client.write(get('/').repeat(19) + getLast('/'));
@@ -124,7 +124,7 @@ test('leaves half of each turn to those that have had no answer yet', async () =
       most.push(inTurn);
       response.end(`> ${url}\n`);
     },
-    { maxPerTurn: 20 },
+    { maxPerIteration: 20 },
   );
   const clients = await Promise.all(Array.from({ length: 60 }, open));
   for (const client of clients) client.write(get('/') + get('/again').repeat(20) + getLast('/last'));
