@@ -75,6 +75,8 @@ const ONLY_IN: Readonly<Record<string, readonly string[]>> = {
   'node:sqlite': ['state'],
   'node:child_process': ['builds', 'upstream'],
   'tar-stream': ['builds'],
+  '@aws-sdk': ['content'],
+  '@smithy': ['content'],
   'cli-progress': ['cli'],
   'eventsource-parser': ['cli'],
   'rate-limiter-flexible': ['access'],
@@ -109,7 +111,7 @@ test('exports are imported by another file, be it a test', () => {
 
 test('files are neither crumbs nor heaps: docs/architecture.md, "Shape"', () => {
   const { files, median, p95, smallShare } = measure(sources, []);
-  expect(files).toBeLessThanOrEqual(464);
+  expect(files).toBeLessThanOrEqual(467);
   expect(median).toBeGreaterThanOrEqual(80);
   expect(median).toBeLessThanOrEqual(130);
   expect(p95).toBeLessThan(300);

@@ -7,7 +7,7 @@ import type { Expected } from '../oci/verify.ts';
 import { type BlobFiles, createBlobFiles, orAbsent, syncDirectory } from './blob-files.ts';
 import { createFreeSpace, createSizeHints, isDiskFull, type Need, type SpaceClaim } from './free-space.ts';
 import { createIngestion, type StagedBlob, type UnreadPolicy } from './ingestion.ts';
-import type { ContentStore, Ingestion, IngestOptions } from './store.ts';
+import type { ContentStore, Ingestion, IngestOptions, VerifiedFile } from './store.ts';
 import { createVerification, type Damage, type Verification } from './verification.ts';
 
 export interface DiskStoreOptions {
@@ -29,6 +29,8 @@ export interface DiskStore extends ContentStore {
   readonly verify: Verification['verify'];
   /** To be called when verified content was added by other means than this store, with its sums. */
   readonly noteVerified: Verification['note'];
+  /** Makes a verified file of the same file system content: it is moved. */
+  adopt(file: Pick<VerifiedFile, 'path' | 'digest'>): Promise<void>;
 }
 
 const OWN_MEMORY_BYTES = 8 * 1024 * 1024;
@@ -54,10 +56,11 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
   function start(
     body: ReadableStream<Uint8Array>,
     expected: Expected | undefined,
-    { isForReaders = false, ...need }: Need & IngestOptions,
+    { isForReaders = false, storeElsewhere, ...need }: Need & IngestOptions,
   ): Ingestion {
-    const claims = [claimSpace(need.bytes), claimBudget?.(need)].filter(claim => claim !== undefined);
-    const stagingFiles = { temporary: join(directory, 'ingest', randomUUID()), files, verification };
+    const budget = storeElsewhere ? undefined : claimBudget?.(need);
+    const claims = [claimSpace(need.bytes), budget].filter(claim => claim !== undefined);
+    const stagingFiles = { temporary: join(directory, 'ingest', randomUUID()), files, verification, storeElsewhere };
     const staged = createStagedBlob(stagingFiles, claims);
     const { signal } = closing;
     const ingestion = createIngestion({ body, expected, staged, signal, unread: isForReaders ? unread : undefined });
@@ -83,6 +86,7 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
     read: verification.read,
     verify: verification.verify,
     noteVerified: verification.note,
+    adopt: ({ path, digest }) => files.commit(path, digest),
     async put(bytes) {
       const { digest } = await start(streamOf(bytes), undefined, { bytes: bytes.byteLength, isExact: true }).done;
       return digest;
@@ -114,10 +118,11 @@ interface StagingFiles {
   readonly temporary: string;
   readonly files: BlobFiles;
   readonly verification: Pick<Verification, 'note'>;
+  readonly storeElsewhere: IngestOptions['storeElsewhere'];
 }
 
 function createStagedBlob(
-  { temporary, files, verification }: StagingFiles,
+  { temporary, files, verification, storeElsewhere }: StagingFiles,
   claims: readonly SpaceClaim[],
 ): DiskStagedBlob {
   let wanted = 0;
@@ -131,6 +136,7 @@ function createStagedBlob(
       for (const claim of claims) await claim.grow(size);
     },
     async commit(digest, sums) {
+      await storeElsewhere?.({ path: temporary, digest, size: sums.size });
       await files.commit(temporary, digest);
       verification.note(digest, sums);
     },

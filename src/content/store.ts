@@ -31,6 +31,18 @@ export interface ContentStore {
 export interface IngestOptions {
   /** Whether it is only for its readers: when all have left, or none has come, it fails after a while. */
   readonly isForReaders?: boolean | undefined;
+  /**
+   * Stores the verified file elsewhere, before it becomes content here: where it throws, nothing is stored. What is stored elsewhere takes
+   * nothing of the budget while it comes in.
+   */
+  readonly storeElsewhere?: ((file: VerifiedFile) => Promise<void>) | undefined;
+}
+
+export interface VerifiedFile {
+  readonly path: string;
+  readonly digest: Digest;
+  /** In bytes. */
+  readonly size: number;
 }
 
 /**

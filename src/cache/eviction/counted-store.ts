@@ -1,10 +1,14 @@
 // A content store that records usage: each access makes content the most recently used, and additions and removals are counted.
+
+import type { DiskStore } from '../../content/disk.ts';
 import { isDiskFull, isOverBudget } from '../../content/free-space.ts';
-import type { ContentStore } from '../../content/store.ts';
+import type { ContentStore, VerifiedFile } from '../../content/store.ts';
 import type { Digest } from '../../oci/digest.ts';
 import type { Usage, UseTimes } from './usage.ts';
 
 export interface CountedStore extends ContentStore {
+  /** Makes a verified file of the same file system content: it is moved. */
+  adopt(file: VerifiedFile): Promise<void>;
   /** Hits and misses since the start: how often content was there when it was opened or read, and how often it had to be fetched. */
   readonly counts: { readonly hits: number; readonly misses: number };
   /** To be called when content was served from memory. */
@@ -17,7 +21,7 @@ export interface CountedStore extends ContentStore {
 const RECORD_EVERY_MS = 60_000;
 
 export function createCountedStore(deps: {
-  readonly content: ContentStore;
+  readonly content: ContentStore & Pick<DiskStore, 'adopt'>;
   readonly usage: Usage;
   readonly times: Pick<UseTimes, 'record'>;
   readonly now: () => Date;
@@ -86,7 +90,7 @@ export function createCountedStore(deps: {
       return digest;
     },
     ingest(body, expected, options) {
-      counts.misses += 1;
+      if (!options?.storeElsewhere) counts.misses += 1;
       if (expected) arrive(expected.digest, 1);
       const ingestion = content.ingest(body, expected, options);
       void ingestion.done
@@ -101,6 +105,11 @@ export function createCountedStore(deps: {
         )
         .finally(() => expected && arrive(expected.digest, -1));
       return ingestion;
+    },
+    async adopt(file) {
+      await content.adopt(file);
+      note(file.digest, file.size);
+      onStored();
     },
     async delete(digest) {
       usage.forget(digest);

@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
+import type { DiskStore } from '../../../src/content/disk.ts';
 import { createDiskStore } from '../../../src/content/disk.ts';
-import { type ContentStore, StorageFailure } from '../../../src/content/store.ts';
+import { StorageFailure } from '../../../src/content/store.ts';
 import { type Digest, digestHex, digestOf } from '../../../src/oci/digest.ts';
 import { contentStoreContract } from '../../contract/content-store.ts';
 import { type BudgetPlace, contentOf, openPlace, type PlaceOptions } from './fixture.ts';
@@ -212,7 +213,7 @@ describe('who reads', () => {
 });
 
 describe('a full disk', () => {
-  const full = (content: ContentStore): ContentStore => ({
+  const full = (content: DiskStore): DiskStore => ({
     ...content,
     ingest(body, expected) {
       if ((expected?.size ?? 0) < 300) return content.ingest(body, expected);

@@ -6,10 +6,9 @@ import { type CountedStore, createCountedStore } from '../../../src/cache/evicti
 import { type Budget, createEvict, type Evict } from '../../../src/cache/eviction/evict.ts';
 import { createHousekeeping, type EvictionRun, type Housekeeping } from '../../../src/cache/eviction/housekeeping.ts';
 import { createUsage, createUseTimes, type Usage } from '../../../src/cache/eviction/usage.ts';
-import { createDiskStore } from '../../../src/content/disk.ts';
+import { createDiskStore, type DiskStore } from '../../../src/content/disk.ts';
 import type { UnreadPolicy } from '../../../src/content/ingestion.ts';
 import { listContent } from '../../../src/content/inventory.ts';
-import type { ContentStore } from '../../../src/content/store.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 
 export interface BudgetPlace {
@@ -38,7 +37,7 @@ export interface PlaceOptions {
   /** How long content without a reader goes on. */
   readonly unread?: Pick<UnreadPolicy, 'graceMs' | 'finishMs'>;
   /** Changes the store under the budget. */
-  readonly wrap?: (content: ContentStore) => ContentStore;
+  readonly wrap?: (content: DiskStore) => DiskStore;
 }
 
 export async function openPlace(options: PlaceOptions = {}): Promise<BudgetPlace> {

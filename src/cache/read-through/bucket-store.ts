@@ -1,0 +1,215 @@
+// Content in a bucket, with the cache of this machine in front: what is not cached comes from the bucket in one transfer, which all concurrent
+// readers follow while it fills the cache. Only what the bucket has counts as stored; what is cached may go at any time.
+import { stat } from 'node:fs/promises';
+import { LRUCache } from 'lru-cache';
+import type { Bucket } from '../../content/bucket.ts';
+import type { DiskStore } from '../../content/disk.ts';
+import type { Inventory } from '../../content/inventory.ts';
+import {
+  type ContentStore,
+  ContentTooLarge,
+  type Ingestion,
+  StorageFailure,
+  type VerifiedFile,
+} from '../../content/store.ts';
+import type { Damage } from '../../content/verification.ts';
+import type { Memory } from '../../memory.ts';
+import type { ByteRange } from '../../oci/bytes.ts';
+import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../oci/digest.ts';
+import { RegistryError } from '../../oci/errors.ts';
+import { ContentMismatch, createVerifier } from '../../oci/verify.ts';
+import type { CountedStore } from '../eviction/counted-store.ts';
+import { readBlob } from './cached.ts';
+import { createTransfers } from './transfers.ts';
+
+export interface BucketStore extends ContentStore, Pick<DiskStore, 'verify'> {
+  /** Turns a verified and synced file into content. Where it throws, the file is still there. */
+  commit(path: string, digest: Digest): Promise<void>;
+  readonly inventory: Inventory;
+}
+
+interface BucketStoreDeps {
+  readonly bucket: Bucket;
+  /** In the bucket: `<folder>/blobs/<algorithm>/<2 hex>/<hex>`, as on disk. */
+  readonly folder: string;
+  readonly cache: CountedStore;
+  readonly memory: Pick<Memory, 'openCache'>;
+  /** Called with content of the bucket that has other bytes than its digest says. It stays there, and counts as missing until it is replaced. */
+  readonly onDamaged: (damage: Damage) => void;
+  /** Called for each transfer from the bucket that broke. */
+  readonly onFailed: (digest: Digest, error: unknown) => void;
+}
+
+/** How long content that was found counts as being there: others may delete what they should not. */
+const KNOWN_MS = 600_000;
+const MAX_DAMAGED = 1_000;
+const ALGORITHMS = ['sha256', 'sha512'] as const;
+
+/** Neither the bucket nor the cache is closed with it. */
+export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: BucketStoreDeps): BucketStore {
+  const known = memory.openCache<{ readonly size: number }>();
+  const damaged = new LRUCache<Digest, true>({ max: MAX_DAMAGED });
+  const transfers = createTransfers({ content: cache, onFailed: (digest, error) => void noteFailed(digest, error) });
+  const keyOf = (digest: Digest) => keyIn(folder, digest);
+
+  async function find(digest: Digest): Promise<{ readonly size: number } | undefined> {
+    if (damaged.has(digest)) return undefined;
+    const found = known.get(digest) ?? (await bucket.find(keyOf(digest)));
+    if (!found) return undefined;
+    const { size } = found;
+    known.set(digest, { size }, { ttlMs: KNOWN_MS });
+    return { size };
+  }
+
+  /** Never rejects. The bytes may have changed on their way, too. */
+  async function noteFailed(digest: Digest, error: unknown): Promise<void> {
+    hooks.onFailed(digest, error);
+    if (!(error instanceof ContentMismatch)) return;
+    const verified = await verify(digest).catch(() => undefined);
+    if (!verified || verified.isIntact) return;
+    damaged.set(digest, true);
+    hooks.onDamaged({ digest, size: verified.size, reason: error.message, setAside: undefined });
+  }
+
+  const verify: DiskStore['verify'] = async (digest, { limitRate, signal } = {}) => {
+    const opened = await bucket.open(keyOf(digest), undefined, signal);
+    if (!opened) return undefined;
+    const { size } = opened;
+    const verifier = createVerifier({ digest, size });
+    try {
+      for await (const chunk of opened.body) {
+        signal?.throwIfAborted();
+        verifier.update(chunk);
+        await limitRate?.(chunk.byteLength);
+      }
+      verifier.finish();
+      return { size, isIntact: true };
+    } catch (error) {
+      if (!(error instanceof ContentMismatch)) throw error;
+      return { size, isIntact: false };
+    }
+  };
+
+  async function store({ path, digest, size }: VerifiedFile): Promise<void> {
+    await bucket.put(keyOf(digest), { path, digest, size }, { isReplaced: damaged.has(digest) });
+    damaged.delete(digest);
+    known.set(digest, { size }, { ttlMs: KNOWN_MS });
+  }
+
+  /** Throws ObjectAbsent. */
+  async function openObject(digest: Digest, range?: ByteRange, signal?: AbortSignal) {
+    const opened = await bucket.open(keyOf(digest), range, signal);
+    if (!opened) throw new ObjectAbsent(digest);
+    return opened;
+  }
+
+  async function fetch(digest: Digest) {
+    if (damaged.has(digest)) return undefined;
+    try {
+      return await transfers.join({
+        key: digest,
+        digest,
+        openBody: signal => openObject(digest, undefined, signal),
+        openPart: async (range, signal) => (await openObject(digest, range, signal)).body,
+      });
+    } catch (error) {
+      if (!(error instanceof ObjectAbsent)) throw error;
+      known.delete(digest);
+      return undefined;
+    }
+  }
+
+  const ingest: ContentStore['ingest'] = (body, expected, options) =>
+    unwrapFailures(cache.ingest(body, expected, { ...options, storeElsewhere: store }));
+
+  return {
+    find,
+    verify,
+    ingest,
+    async open(digest, range) {
+      const cached = await cache.open(digest, range);
+      if (cached) return cached;
+      const blob = await fetch(digest);
+      const last = (blob?.size ?? Number.POSITIVE_INFINITY) - 1;
+      return blob?.open(range && { start: range.start, end: Math.min(range.end, last) });
+    },
+    async read(digest, maxBytes) {
+      const cached = await cache.read(digest, maxBytes);
+      const found = cached ? undefined : await find(digest);
+      if (!found) return cached;
+      if (found.size > maxBytes) throw new ContentTooLarge(`${found.size} bytes are stored, more than ${maxBytes}`);
+      const blob = await fetch(digest);
+      return blob && readBlob(blob, maxBytes).catch(absentIfDamaged);
+    },
+    async put(bytes) {
+      const { digest } = await ingest(ReadableStream.from([bytes]), undefined).done;
+      return digest;
+    },
+    async delete(digest) {
+      await bucket.delete(keyOf(digest));
+      known.delete(digest);
+      damaged.delete(digest);
+      await cache.delete(digest);
+    },
+    async commit(path, digest) {
+      const { size } = await stat(path);
+      await store({ path, digest, size });
+      await cache.adopt({ path, digest, size });
+    },
+    inventory: createBucketInventory(bucket, folder),
+    async close() {},
+  };
+}
+
+/** There is no such object (any more). */
+class ObjectAbsent extends RegistryError {
+  constructor(digest: Digest) {
+    super('BLOB_UNKNOWN', `the content ${digest} is not stored any more`);
+  }
+}
+
+function keyIn(folder: string, digest: Digest): string {
+  const hex = digestHex(digest);
+  return `${folder}/blobs/${digestAlgorithm(digest)}/${hex.slice(0, 2)}/${hex}`;
+}
+
+function createBucketInventory(bucket: Bucket, folder: string): Inventory {
+  async function* list(prefix: string): AsyncGenerator<Digest> {
+    for await (const { key } of bucket.list(prefix)) {
+      const [, algorithm = '', , hex = ''] = key.slice(folder.length + 1).split('/');
+      const digest = `${algorithm}:${hex}`;
+      if (isDigest(digest) && keyIn(folder, digest) === key) yield digest;
+    }
+  }
+
+  return {
+    async *list() {
+      for (const algorithm of ALGORITHMS) yield* list(`${folder}/blobs/${algorithm}/`);
+    },
+    listBeside(digest) {
+      const key = keyIn(folder, digest);
+      return Array.fromAsync(list(key.slice(0, key.lastIndexOf('/') + 1)));
+    },
+    findStoredAt: async digest => (await bucket.find(keyIn(folder, digest)))?.storedAt,
+  };
+}
+
+/** The failure of the bucket, in place of that of the store that was to have the bytes as well. */
+function unwrapFailures(ingestion: Ingestion): Ingestion {
+  const done = ingestion.done.catch(error => {
+    throw error instanceof StorageFailure && error.cause instanceof RegistryError ? error.cause : error;
+  });
+  done.catch(() => {});
+  return {
+    begun: ingestion.begun,
+    done,
+    get received() {
+      return ingestion.received;
+    },
+    open: ingestion.open,
+  };
+}
+
+function absentIfDamaged(error: unknown): undefined {
+  if (!(error instanceof ContentMismatch)) throw error;
+}

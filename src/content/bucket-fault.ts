@@ -1,0 +1,78 @@
+// Why a bucket cannot be used, in words for the operator. An error of the SDK has the headers and the signature of its request, so that only its
+// name and status are taken.
+import { RegistryError } from '../oci/errors.ts';
+import { ContentMismatch } from '../oci/verify.ts';
+import { StorageFailure } from './store.ts';
+
+/** The message names the remedy where it is known, and has no secret. */
+export class BucketFault extends Error {
+  override readonly name = 'BucketFault';
+  /** Whether it may pass by itself: the service does not answer, or not now. */
+  readonly isAway: boolean;
+
+  constructor(message: string, { isAway }: { readonly isAway: boolean }) {
+    super(message);
+    this.isAway = isAway;
+  }
+}
+
+const RIGHTS =
+  's3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucketMultipartUploads and s3:AbortMultipartUpload';
+const KEY = 'check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile or role that it is to have';
+
+const REMEDIES: Readonly<Record<string, string>> = {
+  NoSuchBucket: 'it does not exist: create it, or correct content.s3.bucket',
+  AccessDenied: `the credentials lack a right: they need ${RIGHTS}`,
+  InvalidAccessKeyId: `the access key is unknown: ${KEY}`,
+  SignatureDoesNotMatch: `the secret key is wrong: ${KEY}`,
+  ExpiredToken: `the credentials have expired: ${KEY}`,
+  RequestTimeTooSkewed: 'the clock of this machine is wrong',
+  PermanentRedirect: 'it is in another region: correct content.s3.region or content.s3.endpoint',
+  AuthorizationHeaderMalformed: 'it is in another region: correct content.s3.region',
+  CredentialsProviderError: `no credentials were found: ${KEY}`,
+};
+
+/** Undefined for an error that is not the service's: other bytes than expected, a file that cannot be read, a client that left. */
+export function findBucketFault(error: unknown, bucket: string): BucketFault | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const status = statusOf(error);
+  const isOfService =
+    status !== undefined || 'code' in error || isTimeout(error) || Object.hasOwn(REMEDIES, error.name);
+  if (!isOfService || OTHERS.some(other => error instanceof other)) return undefined;
+  const remedy = REMEDIES[error.name] ?? (status === 403 ? REMEDIES.AccessDenied : undefined);
+  const isAway = remedy === undefined && (status === undefined || status >= 500 || status === 429 || status === 408);
+  if (isAway) return new BucketFault(`the object store does not answer (${reasonOf(error, status)})`, { isAway });
+  return new BucketFault(`the bucket ${bucket} cannot be used: ${remedy ?? reasonOf(error, status)}`, { isAway });
+}
+
+const OTHERS = [BucketFault, ContentMismatch, StorageFailure, RegistryError];
+
+function reasonOf(error: Error, status: number | undefined): string {
+  if (isTimeout(error)) return 'a time-out';
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
+  return status === undefined ? code : `${code}, status ${status}`;
+}
+
+/** Of the SDK, or of a signal as the SDK reports it. */
+function isTimeout(error: Error): boolean {
+  return error.name === 'TimeoutError' || (error.cause instanceof Error && error.cause.name === 'TimeoutError');
+}
+
+function statusOf(error: unknown): number | undefined {
+  if (!(error instanceof Error) || !('$metadata' in error)) return undefined;
+  const metadata = error.$metadata;
+  const isObject = typeof metadata === 'object' && metadata !== null && 'httpStatusCode' in metadata;
+  return isObject && typeof metadata.httpStatusCode === 'number' ? metadata.httpStatusCode : undefined;
+}
+
+/** An object, not the bucket. */
+export function isAbsent(error: unknown): boolean {
+  return error instanceof Error && ['NoSuchKey', 'NotFound'].includes(error.name);
+}
+
+/** Whether a conditional write was refused: because the object exists or is being written, or since the service has no conditions. */
+export function isConflict(error: unknown): 'exists' | 'unsupported' | undefined {
+  const status = statusOf(error);
+  if (status === 409 || status === 412) return 'exists';
+  return status === 501 ? 'unsupported' : undefined;
+}

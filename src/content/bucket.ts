@@ -1,0 +1,344 @@
+// A bucket of an S3 service. The SDK is loaded when a bucket is opened: it takes memory that nobody else should pay for. What fails because the
+// service is away is tried again for some seconds, and is UNAVAILABLE then; no error has a cause, since those of the SDK quote signed requests.
+import { createReadStream } from 'node:fs';
+import { Readable } from 'node:stream';
+import pLimit from 'p-limit';
+import type { ByteRange } from '../oci/bytes.ts';
+import { RegistryError } from '../oci/errors.ts';
+import { ContentMismatch, createVerifier, type Expected } from '../oci/verify.ts';
+import { BucketFault, findBucketFault, isAbsent, isConflict } from './bucket-fault.ts';
+import { createByteStream, streamSource } from './byte-stream.ts';
+import { StorageFailure } from './store.ts';
+
+export interface BucketOptions {
+  readonly bucket: string;
+  /** Default: that of the region at AWS. */
+  readonly endpoint?: string | undefined;
+  /** Default: as the environment of the SDK says. */
+  readonly region?: string | undefined;
+  /** What all keys begin with: empty, or with a slash at its end. */
+  readonly prefix: string;
+  /** Whether the bucket is the first part of the path, in place of the host name. */
+  readonly pathStyle: boolean;
+}
+
+interface StoredObject {
+  /** Without the prefix. */
+  readonly key: string;
+  readonly size: number;
+  /** By the clock of the service. */
+  readonly storedAt: Date;
+}
+
+interface ObjectFile extends Expected {
+  readonly path: string;
+  readonly size: number;
+}
+
+/** Throws UNAVAILABLE (503) where the service does not answer or refuses. Keys are without the prefix. */
+export interface Bucket {
+  find(key: string): Promise<StoredObject | undefined>;
+  /**
+   * The bytes, unverified, and their number; undefined for an absent object. A connection that breaks is resumed. The caller reads the
+   * stream to its end or cancels it. The signal is for the time until there is one.
+   */
+  open(key: string, range?: ByteRange, signal?: AbortSignal): Promise<OpenedObject | undefined>;
+  /**
+   * Stores the bytes of a file, which are verified while they are sent: the object appears whole, or not at all. One that is there and has
+   * this size stays, unless it `isReplaced`. Throws ContentMismatch, or StorageFailure for a file that cannot be read.
+   */
+  put(key: string, file: ObjectFile, options?: { readonly isReplaced?: boolean }): Promise<void>;
+  delete(key: string): Promise<void>;
+  /** By key, a page at a time. */
+  list(prefix: string): AsyncIterable<StoredObject>;
+  /** Removes the parts of uploads that began before this, and were never completed; returns how many there were. */
+  abortUploads(before: Date): Promise<number>;
+  /** Throws BucketFault unless objects can be listed, and written. */
+  checkAccess(): Promise<void>;
+  /** Asks the service whether it answers, unless it has just done so: why not, for the operator. */
+  findFault(): Promise<string | undefined>;
+  close(): void;
+}
+
+interface OpenedObject {
+  readonly body: ReadableStream<Uint8Array>;
+  readonly size: number;
+}
+
+/** The delays of a request that is tried again, and 11 seconds in all. */
+const MAX_ATTEMPTS = 9;
+const delayMs = (attempt: number) => Math.min(2000, 100 * 2 ** attempt);
+const CONNECT_MS = 3_000;
+/** For sending a part, and the head of an answer. */
+const REQUEST_MS = 60_000;
+/** For the next bytes of a body. */
+const STALL_MS = 20_000;
+const PROBE_MS = 2_000;
+const MAX_SOCKETS = 256;
+/** Of one object. */
+const MAX_RESUMPTIONS = 5;
+/** As many parts of this size are in memory as uploads send at once. */
+const PART_BYTES = 8 * 1024 * 1024;
+const MAX_PARTS = 9_000;
+const PARTS_AT_ONCE = 2;
+const MAX_UPLOADS = 2;
+const RETRY_AFTER_SECONDS = 5;
+
+/** Does not ask the service anything. `onFault` is called with each new reason why it cannot be used, and with undefined when it is back. */
+export async function openBucket(
+  { bucket, endpoint, region, prefix, pathStyle }: BucketOptions,
+  { onFault = () => {} }: { readonly onFault?: (fault: BucketFault | undefined) => void } = {},
+): Promise<Bucket> {
+  const [sdk, { Upload }, { ConfiguredRetryStrategy }] = await Promise.all([
+    import('@aws-sdk/client-s3'),
+    import('@aws-sdk/lib-storage'),
+    import('@smithy/core/retry'),
+  ]);
+  const client = new sdk.S3Client({
+    ...(endpoint !== undefined && { endpoint }),
+    ...(region !== undefined && { region }),
+    forcePathStyle: pathStyle,
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    retryStrategy: new ConfiguredRetryStrategy(MAX_ATTEMPTS, delayMs),
+    requestHandler: {
+      connectionTimeout: CONNECT_MS,
+      requestTimeout: REQUEST_MS,
+      throwOnRequestTimeout: true,
+      // A slow client of ours is no fault of the service: how long it may be silent is measured while somebody waits for it.
+      socketTimeout: 0,
+      httpAgent: { maxSockets: MAX_SOCKETS, keepAlive: true },
+      httpsAgent: { maxSockets: MAX_SOCKETS, keepAlive: true },
+    },
+  });
+  const limitUploads = pLimit(MAX_UPLOADS);
+  let fault: BucketFault | undefined;
+  let answeredAt = Number.NEGATIVE_INFINITY;
+  let hasConditions = true;
+
+  function note(next: BucketFault | undefined): void {
+    if (next) answeredAt = Number.NEGATIVE_INFINITY;
+    else answeredAt = performance.now();
+    // The first reason says more than that it is still so.
+    if (next?.message === fault?.message || (next?.isAway && fault?.isAway)) return;
+    fault = next;
+    onFault(next);
+  }
+
+  /** Undefined for what is not there. Throws BucketFault. */
+  async function ask<T>(work: Promise<T>): Promise<T | undefined> {
+    try {
+      const answer = await work;
+      note(undefined);
+      return answer;
+    } catch (error) {
+      if (isAbsent(error)) {
+        note(undefined);
+        return undefined;
+      }
+      const found = findBucketFault(error, bucket);
+      if (found) note(found);
+      throw found ?? error;
+    }
+  }
+
+  /** A service that was away is asked shortly whether it is back: a request would be tried for long. */
+  async function use<T>(work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      if (fault) await probe();
+      return await ask(work());
+    } catch (error) {
+      throw error instanceof BucketFault ? unavailable(error) : error;
+    }
+  }
+
+  async function probe(): Promise<void> {
+    const abortSignal = AbortSignal.timeout(PROBE_MS);
+    await ask(
+      client.send(new sdk.ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, MaxKeys: 1 }), { abortSignal }),
+    );
+  }
+
+  async function openPart(key: string, range: ByteRange | undefined, abortSignal?: AbortSignal) {
+    const Range = range && `bytes=${range.start}-${range.end}`;
+    const command = new sdk.GetObjectCommand({
+      Bucket: bucket,
+      Key: prefix + key,
+      ...(Range !== undefined && { Range }),
+    });
+    const found = await use(() => client.send(command, abortSignal ? { abortSignal } : {}));
+    return found?.Body && { source: streamSource(found.Body.transformToWebStream()), size: found.ContentLength ?? 0 };
+  }
+
+  async function upload(key: string, file: ObjectFile, isConditional: boolean): Promise<void> {
+    const upload = new Upload({
+      client,
+      params: {
+        ...{ Bucket: bucket, Key: prefix + key, Body: Readable.from(readVerified(file)), ChecksumAlgorithm: 'CRC32' },
+        ...(isConditional && { IfNoneMatch: '*' }),
+      },
+      partSize: Math.max(PART_BYTES, Math.ceil(file.size / MAX_PARTS)),
+      queueSize: PARTS_AT_ONCE,
+    });
+    await upload.done();
+  }
+
+  /** An object that has appeared meanwhile is as good. */
+  async function uploadOnce(key: string, file: ObjectFile): Promise<void> {
+    try {
+      await upload(key, file, hasConditions);
+    } catch (error) {
+      const conflict = isConflict(error);
+      if (!conflict) throw error;
+      if (conflict === 'unsupported') hasConditions = false;
+      if (conflict === 'exists' && (await findObject(key))?.size === file.size) return;
+      await upload(key, file, false);
+    }
+  }
+
+  async function findObject(key: string): Promise<StoredObject | undefined> {
+    const found = await use(() => client.send(new sdk.HeadObjectCommand({ Bucket: bucket, Key: prefix + key })));
+    return found && { key, size: found.ContentLength ?? 0, storedAt: found.LastModified ?? new Date(0) };
+  }
+
+  return {
+    find: findObject,
+    async open(key, range, signal) {
+      const first = await openPart(key, range, signal);
+      if (!first) return undefined;
+      const start = range?.start ?? 0;
+      const end = start + first.size - 1;
+      const reopen = async (from: number) => (await openPart(key, { start: from, end }))?.source;
+      return { body: streamResumed(first.source, { start, end }, reopen), size: first.size };
+    },
+    put: (key, file, { isReplaced = false } = {}) =>
+      limitUploads(async () => {
+        if (!isReplaced && (await findObject(key))?.size === file.size) return;
+        await use(() => (isReplaced ? upload(key, file, false) : uploadOnce(key, file)));
+      }),
+    async delete(key) {
+      await use(() => client.send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: prefix + key })));
+    },
+    async *list(under) {
+      let token: string | undefined;
+      do {
+        const command = new sdk.ListObjectsV2Command({
+          ...{ Bucket: bucket, Prefix: prefix + under },
+          ...(token !== undefined && { ContinuationToken: token }),
+        });
+        const page = await use(() => client.send(command));
+        for (const { Key, Size, LastModified } of page?.Contents ?? [])
+          if (Key !== undefined)
+            yield { key: Key.slice(prefix.length), size: Size ?? 0, storedAt: LastModified ?? new Date(0) };
+        token = page?.NextContinuationToken;
+      } while (token !== undefined);
+    },
+    async abortUploads(before) {
+      const command = new sdk.ListMultipartUploadsCommand({ Bucket: bucket, Prefix: prefix });
+      const page = await use(() => client.send(command));
+      const old = (page?.Uploads ?? []).filter(({ Initiated }) => Initiated !== undefined && Initiated < before);
+      for (const { Key, UploadId } of old)
+        await use(() => client.send(new sdk.AbortMultipartUploadCommand({ Bucket: bucket, Key, UploadId })));
+      return old.length;
+    },
+    async checkAccess() {
+      await probe();
+      const abortSignal = AbortSignal.timeout(REQUEST_MS);
+      const Body = 'Veneer writes this at each start, to see whether it may.\n';
+      await ask(
+        client.send(new sdk.PutObjectCommand({ Bucket: bucket, Key: `${prefix}access-check`, Body }), { abortSignal }),
+      );
+    },
+    async findFault() {
+      if (performance.now() - answeredAt < PROBE_MS) return undefined;
+      return probe().then(
+        () => undefined,
+        () => fault?.message,
+      );
+    },
+    close: () => client.destroy(),
+  };
+}
+
+function unavailable({ isAway }: BucketFault): RegistryError {
+  const message = isAway
+    ? 'the object store of the registry does not answer: try again'
+    : 'the object store of the registry refuses its requests: the log of Veneer has the cause and the remedy';
+  return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: RETRY_AFTER_SECONDS });
+}
+
+/** Throws ContentMismatch in place of the last bytes of a file that has others than expected. */
+async function* readVerified({ path, ...expected }: ObjectFile): AsyncGenerator<Uint8Array> {
+  const verifier = createVerifier(expected);
+  let last: Uint8Array | undefined;
+  try {
+    for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
+      verifier.update(chunk);
+      if (last) yield last;
+      last = chunk;
+    }
+  } catch (cause) {
+    throw cause instanceof ContentMismatch ? cause : new StorageFailure('a file cannot be read back', { cause });
+  }
+  verifier.finish();
+  if (last) yield last;
+}
+
+type Source = ReturnType<typeof streamSource>;
+
+/** The bytes of `range`. Where `first` breaks, ends early or is silent for too long, the rest is asked for. */
+function streamResumed(
+  first: Source,
+  { start, end }: ByteRange,
+  reopen: (start: number) => Promise<Source | undefined>,
+): ReadableStream<Uint8Array> {
+  let source = first;
+  let offset = start;
+  let resumptions = 0;
+  let isClosed = false;
+
+  async function readSome(view: Uint8Array): Promise<number> {
+    const bytes = await withinMs(STALL_MS, source.read(view));
+    if (bytes === 0) throw new Error(`the object store ended a body at byte ${offset} of ${end + 1}`);
+    return bytes;
+  }
+
+  async function resume(error: unknown): Promise<void> {
+    void source.close();
+    resumptions += 1;
+    const rest = resumptions > MAX_RESUMPTIONS ? undefined : await reopen(offset);
+    if (!rest) throw error;
+    source = rest;
+    if (isClosed) await rest.close();
+  }
+
+  return createByteStream({
+    async read(view) {
+      while (offset <= end) {
+        try {
+          const bytes = await readSome(view.subarray(0, end + 1 - offset));
+          offset += bytes;
+          return bytes;
+        } catch (error) {
+          if (isClosed) return 0;
+          await resume(error);
+        }
+      }
+      return 0;
+    },
+    async close() {
+      isClosed = true;
+      await source.close();
+    },
+  });
+}
+
+async function withinMs<T>(ms: number, work: Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`the object store was silent for ${ms} ms`)), ms);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
