@@ -97,6 +97,8 @@ export const TRIALS: Readonly<Record<string, Trial>> = {
   'docs/garbage-collection.md: By hand': { compare: 'words' },
   'docs/garbage-collection.md: By hand 2': { before: 'echo some-token > token' },
 
+  'docs/kubernetes.md: With Helm': { test: 'test/clients/charts.test.ts' },
+
   'docs/mirror.md: Set it up': {},
   'docs/mirror.md: Check it': {
     prints: ['200 OK', 'oci-namespace: docker.io'],

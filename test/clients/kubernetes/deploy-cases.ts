@@ -8,9 +8,19 @@ import { createKubernetesBackend } from '../../../src/builds/backends/kubernetes
 import { readPushed } from '../../support/pushed-image.ts';
 import { containerFile, createBuildsClient } from '../support/builds.ts';
 import { upstreamsTo } from '../support/daemons.ts';
+import { renderChart } from '../support/helm.ts';
 import { checkUrl, findFreePort, waitUntil } from '../support/process.ts';
 import { clusterOptions } from './cluster.ts';
 import type { Place } from './place.ts';
+
+/** Everything that the chart can make, but for what takes a definition of the Prometheus operator. */
+const CHART_VALUES = {
+  config: { publicUrl: 'https://veneer.example' },
+  service: { type: 'NodePort', nodePort: 30_500 },
+  ingress: { enabled: true, host: 'veneer.example', tlsSecret: 'veneer-tls' },
+  builds: { enabled: true },
+  networkPolicy: { enabled: true, from: [{ namespaceSelector: {} }] },
+};
 
 export function deployCases(getPlace: () => Place): void {
   const { signal } = new AbortController();
@@ -19,11 +29,11 @@ export function deployCases(getPlace: () => Place): void {
     test('every manifest is one that a cluster takes', async () => {
       const { environment, cluster } = getPlace();
       const objects = KubernetesObjectApi.makeApiClient(cluster.admin);
-      // Those of Prometheus and Grafana are none.
-      const files = (await readdir('deploy')).filter(name => !/^(?:prometheus|grafana)-/.test(name));
+      // Those of Prometheus, Grafana and kustomize are none.
+      const files = (await readdir('deploy')).filter(name => /^(?!prometheus-|kustomization).*\.yaml$/.test(name));
       const manifests = await Promise.all(files.map(name => readFile(join('deploy', name), 'utf8')));
       const taken: string[] = [];
-      for (const object of manifests.flatMap(text => loadAllYaml(text))) {
+      for (const object of [...manifests.flatMap(text => loadAllYaml(text)), ...(await renderChart(CHART_VALUES))]) {
         const { kind, metadata } = await objects.patch(
           object,
           undefined,
@@ -34,7 +44,9 @@ export function deployCases(getPlace: () => Place): void {
         );
         taken.push(`${kind} ${metadata?.namespace ?? metadata?.name}`);
       }
-      expect(taken).toEqual(expect.arrayContaining(['Deployment veneer', 'StatefulSet veneer', 'Role veneer']));
+      expect(taken).toEqual(
+        expect.arrayContaining(['Deployment veneer', 'StatefulSet veneer', 'Role veneer', 'Ingress veneer']),
+      );
     });
   });
 
