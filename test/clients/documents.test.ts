@@ -6,20 +6,23 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { stringify } from 'yaml';
 import { type Block, isRun, listBlocks, type Ran, TRIALS } from '../support/document-commands.ts';
 import { busyboxPath, clientPath, findMissing, searchPath } from './support/clients.ts';
-import { startDocker } from './support/daemons.ts';
+import { startContainerd, startDocker } from './support/daemons.ts';
 import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { buildImage, PLATFORMS } from './support/image.ts';
 import { checkUrl, findFreePort, type Killable, run, startProcess } from './support/process.ts';
 
-const TOOLS = ['dockerd', 'docker', 'oras', 'curl', 'jq', 'bash'] as const;
+const TOOLS = ['dockerd', 'docker', 'containerd', 'ctr', 'oras', 'curl', 'jq', 'bash'] as const;
 const missing = findMissing([...ENVIRONMENT_COMMANDS, ...TOOLS]);
 
 const blocks = listBlocks().filter(({ name }) => isRun(TRIALS[name]));
 const pages = [...new Set(blocks.map(({ page }) => page))];
 
 const MAIN = resolve('src/main.ts');
-/** What README.md needs of a clone. */
+/** What pages for beginners need of a clone. */
 const CLONE = ['package.json', 'src', 'node_modules'];
+
+/** Whatever does not come through Veneer does not come. */
+const NO_HUB = { HTTPS_PROXY: 'http://127.0.0.1:1' };
 
 /** The example that documents explain rules by. */
 const EXPLAINED = [
@@ -51,11 +54,15 @@ CMD ["/bin/sh"]
 describe.skipIf(missing)(`documents${missing ? ` (${missing})` : ''}`, { timeout: 120_000 }, () => {
   let environment: Environment;
   let docker = '';
+  let containerd = '';
 
   beforeAll(async () => {
     environment = await createEnvironment();
     await makeAlpine(environment);
-    docker = (await environment.keep(startDocker(environment.folder))).host;
+    await writeFile(join(environment.folder, 'daemon.json'), '{}');
+    const configFile = join(environment.folder, 'daemon.json');
+    docker = (await environment.keep(startDocker(environment.folder, { configFile, env: NO_HUB }))).host;
+    containerd = (await environment.keep(startContainerd(environment.folder))).socket;
   }, 180_000);
 
   afterAll(() => environment?.close(), 60_000);
@@ -64,7 +71,7 @@ describe.skipIf(missing)(`documents${missing ? ` (${missing})` : ''}`, { timeout
     let reader: Reader;
 
     beforeAll(async () => {
-      reader = await startReader(environment, { docker, page });
+      reader = await startReader(environment, { docker, containerd, page });
     }, 60_000);
 
     afterAll(() => reader?.veneer.stop());
@@ -78,7 +85,7 @@ describe.skipIf(missing)(`documents${missing ? ` (${missing})` : ''}`, { timeout
         .filter(line => !left.some(start => line.startsWith(start)))
         .join('\n');
       if (trial.before) await reader.type(trial.before);
-      const printed = await reader.type(typed);
+      const printed = await reader.type(typed, trial.fails);
       for (const expected of trial.prints ?? []) expect(printed).toContain(expected);
       compare(block, trial, printed);
     });
@@ -118,26 +125,27 @@ function pathsOf(value: unknown, path = ''): readonly string[] {
 
 interface Reader {
   readonly veneer: Killable;
-  /** Runs what was typed, with the variables of what was typed before, and gives all that was printed. */
-  type(code: string): Promise<string>;
+  /** Runs what was typed, with the variables of what was typed before, and gives all that was printed. Throws unless it ends as it should. */
+  type(code: string, fails?: boolean): Promise<string>;
 }
 
 interface ReaderOptions {
-  /** The engine's address. */
+  /** The addresses of the engines. */
   readonly docker: string;
+  readonly containerd: string;
   readonly page: string;
 }
 
-/** In a folder of its own, for README.md with what a clone has in it, and with the `veneer` of the documents. */
+/** In a folder of its own, for beginners with what a clone has in it, and with the `veneer` of the documents. */
 async function startReader(
   { folder, registry, buildkit, keep }: Environment,
-  { docker, page }: ReaderOptions,
+  { docker, containerd, page }: ReaderOptions,
 ): Promise<Reader> {
   const own = await mkdtemp(join(folder, 'reader-'));
   const [cwd, bin, data] = [join(own, 'work'), join(own, 'bin'), join(own, 'data')];
   for (const path of [cwd, bin]) await mkdir(path);
   await writeFile(join(bin, 'veneer'), `#!/bin/sh\nexec ${process.execPath} ${MAIN} "$@"\n`, { mode: 0o755 });
-  if (page === 'README.md') for (const name of CLONE) await symlink(resolve(name), join(cwd, name));
+  if (/README|quick-start/.test(page)) for (const name of CLONE) await symlink(resolve(name), join(cwd, name));
   await mkdir(join(cwd, 'layers/ca/bin'), { recursive: true });
   await writeFile(join(cwd, 'layers/ca/bin/tool'), 'a tool');
 
@@ -148,7 +156,13 @@ async function startReader(
   await writeFile(join(cwd, 'veneer.yaml'), stringify({ upstreams, builds, ...SETTINGS[page] }));
   const port = await findFreePort();
   const env = {
-    ...{ PATH: [bin, searchPath()].join(':'), HOME: own, DOCKER_HOST: docker, STATE: join(own, 'state') },
+    ...{
+      PATH: [bin, searchPath()].join(':'),
+      HOME: own,
+      DOCKER_HOST: docker,
+      CONTAINERD_ADDRESS: containerd,
+      STATE: join(own, 'state'),
+    },
     ...{ VENEER_LISTEN: `127.0.0.1:${port}`, VENEER_DATA_DIR: data, NODE_COMPILE_CACHE: join(folder, 'compiled') },
   };
   const checkReady = () => checkUrl(`http://127.0.0.1:${port}/health/ready`);
@@ -161,6 +175,10 @@ async function startReader(
       .replaceAll(/\b(?:veneer\.example|(?<=docker login .*)registry\.example)\b/g, `localhost:${port}`)
       .replaceAll(/--data-dir \/var\/lib\/veneer(?= )/g, `--data-dir ${data}`)
       .replaceAll(/(?<= )\/(?:backup|var\/lib)\//g, `${own}/`)
+      .replaceAll('sudo ', '')
+      .replaceAll('/etc/docker/', `${folder}/`)
+      .replaceAll('/etc/containerd/', `${own}/`)
+      .replaceAll('systemctl reload docker', `kill -HUP "$(cat ${folder}/docker.pid)"`)
       // A configuration of the reader's has no Docker Hub either.
       .replaceAll("<<'YAML'\n", `<<'YAML'\n${stringify({ upstreams })}`)
       // The engine has no network for containers.
@@ -168,13 +186,15 @@ async function startReader(
 
   return {
     veneer,
-    async type(code) {
+    async type(code, fails = false) {
       const script = `[ ! -e "$STATE" ] || . "$STATE"\nset -a\n${place(code)}\nexport -p > "$STATE"`;
-      try {
-        return await run('bash', ['-euo', 'pipefail', '-c', `{ ${script}\n} 2>&1`], { cwd, env });
-      } catch (error) {
-        throw new Error(`${place(code)}\n${Object(error).stdout}`, { cause: error });
-      }
+      const typing = run('bash', ['-euo', 'pipefail', '-c', `{ ${script}\n} 2>&1`], { cwd, env });
+      const { printed, ended } = await typing.then(
+        printed => ({ printed, ended: !fails }),
+        error => ({ printed: String(error.stdout), ended: fails }),
+      );
+      if (!ended) throw new Error(`it ${fails ? 'works' : 'fails'}: ${place(code)}\n${printed}`);
+      return printed;
     },
   };
 }
@@ -186,7 +206,7 @@ async function makeAlpine({ folder, registry, buildkit }: Environment): Promise<
     const bin = join(context, `root-${architecture}/usr/bin`);
     await mkdir(bin, { recursive: true });
     await cp(busyboxPath(architecture), join(bin, 'busybox'));
-    for (const name of ['sh', 'cat', 'env', 'uname', 'ls']) await symlink('busybox', join(bin, name));
+    for (const name of ['sh', 'cat', 'echo', 'env', 'uname', 'ls']) await symlink('busybox', join(bin, name));
     await symlink('usr/bin', join(context, `root-${architecture}/bin`));
   }
   await writeFile(join(context, 'Dockerfile'), ALPINE);

@@ -21,6 +21,8 @@ export interface Ran {
   readonly without?: Readonly<Record<string, string>>;
   /** What it has to print. */
   readonly prints?: readonly string[];
+  /** It is shown with the error that it ends with. */
+  readonly fails?: boolean;
   /** How the output shown is compared: line by line; by the first words of its lines; as JSON with the same keys. */
   readonly compare?: 'lines' | 'words' | 'keys';
   /** Keys of the JSON that are shown and not there, and why. */
@@ -34,23 +36,19 @@ export function isRun(trial: Trial | undefined): trial is Ran {
   return trial !== undefined && !('test' in trial) && !('not' in trial);
 }
 
+/** It installs packages, and goes on. */
+const START = { test: 'test/main.test.ts' } as const;
+const RULES_CHANGED = 'until curl -s http://localhost:8080/v1/rules | grep -q company; do sleep 0.1; done';
 const CLIENTS_OF_WAVE = { test: 'test/app/client-flows.test.ts' } as const;
 const PULL_ALPINE = 'docker pull -q localhost:8080/library/alpine:3';
 const LAYER = "mkdir -p layer/opt/hello && echo 'hello from a layer' > layer/opt/hello/greeting.txt";
 const CONTAINERFILE = "printf 'FROM alpine:3\\nCOPY Containerfile /\\nRUN uname -m > /machine\\n' > Containerfile";
 
 export const TRIALS: Readonly<Record<string, Trial>> = {
-  'README.md: Run it': { test: 'test/main.test.ts' },
-  'README.md: The first pull': {},
-  'README.md: The first augmentation': { prints: ['hello from a layer'] },
-  'README.md: The first augmentation 2': CLIENTS_OF_WAVE,
-  'README.md: As a mirror, with rules': {},
-  'README.md: As a mirror, with rules 2': {
-    before: 'until curl -s http://localhost:8080/v1/rules | grep -q company; do sleep 0.1; done',
-    prints: ['Welcome to Example Inc.', 'company', '"registry-mirrors"'],
-  },
+  'README.md: Veneer': START,
+  'README.md: Veneer 2': {},
   'README.md: The first push': {},
-  'README.md: The first build': { prints: ['hello from a layer'] },
+  'README.md: The first build': { prints: ['hello from a build'] },
   'README.md: Configuration by example': { test: 'test/docs/examples.test.ts' },
   'README.md: Commands': {},
   'README.md: As a package': { test: 'test/clients/package.test.ts' },
@@ -110,6 +108,26 @@ export const TRIALS: Readonly<Record<string, Trial>> = {
   },
 
   'docs/observe.md: Traces': { test: 'test/clients/package.test.ts' },
+
+  'docs/quick-start-augment.md: Quick start: augment images by the API': { prints: ['hello from a layer'] },
+  'docs/quick-start-augment.md: Quick start: augment images by the API 2': { prints: ['hello from a layer'] },
+  'docs/quick-start-augment.md: Wave CLI': CLIENTS_OF_WAVE,
+  'docs/quick-start-augment.md: What goes wrong most often': { compare: 'lines' },
+
+  'docs/quick-start-mirror.md: Docker': { prints: ['docker.io', 'no faults'] },
+  'docs/quick-start-mirror.md: containerd 1.6 and 2.x': { prints: ['done'] },
+  'docs/quick-start-mirror.md: Podman and CRI-O': { test: 'test/clients/mirror-podman.test.ts' },
+  'docs/quick-start-mirror.md: Change what is pulled': {},
+  'docs/quick-start-mirror.md: Change what is pulled 2': {
+    before: RULES_CHANGED,
+    prints: ['Welcome to Example Inc.', 'company'],
+  },
+  'docs/quick-start-mirror.md: If nothing comes through Veneer': { test: 'test/cli/doctor.test.ts' },
+
+  'docs/quick-start-pull.md: Quick start: pull through Veneer': START,
+  'docs/quick-start-pull.md: Quick start: pull through Veneer 2': { prints: ['it works'] },
+  'docs/quick-start-pull.md: Quick start: pull through Veneer 3': { prints: ['docker.io', 'quay.io', 'no faults'] },
+  'docs/quick-start-pull.md: Your own registry': { fails: true, compare: 'lines' },
 
   'docs/rules.md: Pinned digests': { prints: ['sha256:'] },
   'docs/rules.md: Provenance and signatures': { prints: ['"corporate-ca"', 'sha256:'] },
