@@ -11,9 +11,10 @@ import type { Builds } from '../builds/builds.ts';
 import { DEFAULT_CONTEXT_LIMITS } from '../builds/context/tree.ts';
 import { unpackContext } from '../builds/context/unpack-context.ts';
 import type { Execute } from '../builds/execution.ts';
-import { createImageExecutor } from '../builds/executor/image-executor.ts';
+import { createImageExecutor, type ImageExecutorDeps } from '../builds/executor/image-executor.ts';
 import type { Platforms } from '../builds/executor/platforms.ts';
 import { createRedaction } from '../builds/executor/redaction.ts';
+import { withSif } from '../builds/executor/sif.ts';
 import { createWorkspaces } from '../builds/executor/workspace.ts';
 import type { BaseImages, OpenDestination } from '../builds/images.ts';
 import { createPlan, listRead, type Plan, type PlanDeps, type PlanLimits, type PlanPolicy } from '../builds/plan.ts';
@@ -144,13 +145,25 @@ interface Parts {
   readonly platforms: Platforms;
 }
 
+interface MakerParts extends Parts, Pick<ImageExecutorDeps, 'workspaces' | 'removeTag'> {}
+
 async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
   const { config, log, now, records, pulling, onEnded } = deps;
   const { contexts, openDestination } = parts;
+  const workspaces = await createWorkspaces({
+    directory: join(config.dataDir, 'builds', 'work'),
+    onLeft: (folder, error) => log.warn({ folder, err: error }, 'the folder of a build cannot be removed'),
+  });
+  const removeTag = (repository: string, tag: string) => removeHostedTag(deps, repository, tag);
+  const { environment } = deps;
+  const sif = { ...parts, options: config.builds.sif, workspaces, removeTag, environment };
   return createBuilds({
     records,
     directory: join(config.dataDir, 'builds', 'logs'),
-    executors: { containerfile: await openMaker(deps, parts), copy: createCopy({ ...pulling, openDestination }) },
+    executors: {
+      containerfile: withSif(openMaker(deps, { ...parts, workspaces, removeTag }), sif),
+      copy: withSif(createCopy({ ...pulling, openDestination }), sif),
+    },
     runAs: deps.runAs,
     prepareRun: deps.prepareBuild,
     sweepContexts: contexts.sweep,
@@ -165,19 +178,16 @@ async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
   });
 }
 
-async function openMaker(deps: BuildingDeps, parts: Parts): Promise<Execute<ContainerFileSpec>> {
-  const { config, log, pulling } = deps;
-  const { contexts, images, openDestination, platforms } = parts;
+function openMaker(deps: BuildingDeps, parts: MakerParts): Execute<ContainerFileSpec> {
+  const { pulling } = deps;
+  const { contexts, images, openDestination, platforms, workspaces, removeTag } = parts;
   return createImageExecutor({
     ...createBuilderAccess({ ...deps, recipes: pulling.recipes }),
     ...{ images, openDestination, platforms },
     isHosted: repository => pulling.origins.locateName(repository).registry.isHosted,
-    workspaces: await createWorkspaces({
-      directory: join(config.dataDir, 'builds', 'work'),
-      onLeft: (folder, error) => log.warn({ folder, err: error }, 'the folder of a build cannot be removed'),
-    }),
+    workspaces,
     unpackContext: (digest, target) => unpackContext(contexts, digest, target),
-    removeTag: (repository, tag) => removeHostedTag(deps, repository, tag),
+    removeTag,
     finish: createFinish({ ...pulling, openDestination }),
   });
 }

@@ -371,6 +371,7 @@ function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindT
     tokenLimiter,
     options: {
       ...{ attestations: config.attestations, repository, cacheRepository, allowance: { ...requests, timeoutMs } },
+      convertsToSif: config.builds.sif.command !== undefined,
       ...config.limits,
     },
   });

@@ -7,6 +7,9 @@ import { isDigest } from '../oci/digest.ts';
 const digest = z.string().refine(isDigest, 'expected a digest');
 const textMap = z.record(z.string(), z.string());
 
+/** Absent: an image for docker and OCI. `sif`: a file for Singularity and Apptainer, of one platform, as an artifact. */
+const format = z.literal('sif').optional();
+
 /** The compression of the result's layers. */
 export const compressionSchema = z.object({
   mode: z.enum(['gzip', 'zstd', 'estargz', 'uncompressed']),
@@ -58,6 +61,7 @@ const containerFileSpecSchema = z.object({
   cacheRepository: z.string().optional(),
   /** Applied to the built image before it is pushed under its name. */
   changes: changesSchema.optional(),
+  format,
   target: targetSchema,
   /** In milliseconds; absent: the configured one. Not part of the id, as it does not affect the result. */
   timeoutMs: z.int().positive().optional(),
@@ -70,6 +74,7 @@ const copySpecSchema = z.object({
   source: z.object({ registry: z.string(), repository: z.string(), tag: z.string().optional(), digest }),
   platforms: z.array(z.string()).min(1).readonly().optional(),
   changes: changesSchema.optional(),
+  format,
   target: targetSchema,
   timeoutMs: z.int().positive().optional(),
 });

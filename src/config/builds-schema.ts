@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { formatPath } from './faults.ts';
 import { clusterOf, kubernetesFields } from './kubernetes-schema.ts';
 import { isMapping } from './shape.ts';
-import { duration, type Environment, host, MAX_TIMER_MS, platform, rate, secret, size } from './values.ts';
+import { commandLine, duration, type Environment, host, MAX_TIMER_MS, platform, rate, secret, size } from './values.ts';
 
 const REPOSITORY = /^[A-Za-z0-9.:_-]+(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)+$/;
 const ID = /^[A-Za-z0-9][\w.-]{0,63}$/;
@@ -50,6 +50,7 @@ export function buildsSchema(env: Environment) {
       ssh: z.record(id(), z.string().min(1)).default({}),
       requests: requestsSchema().prefault({}),
       limits: limitsSchema().prefault({}),
+      sif: sifSchema().prefault({}),
       recipes: recipesSchema(),
     })
     .superRefine(checkNames)
@@ -113,6 +114,31 @@ function limitsSchema() {
       ...rest,
       containerFileBytes: containerFile,
       contextBytes: context,
+    }));
+}
+
+const PATHS = { layout: 'the folder of the image', output: 'the file to write' };
+
+/** Without `converter` and `command`, there are no images for Singularity. */
+function sifSchema() {
+  return z
+    .strictObject({
+      converter: z.enum(['apptainer', 'singularity']).optional(),
+      command: commandLine(PATHS).optional(),
+      timeout: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault('10m'),
+      /** The compressed size of all layers. */
+      maxImage: size().prefault('10GiB'),
+      maxSize: size().prefault('10GiB'),
+    })
+    .refine(({ converter, command }) => converter === undefined || command === undefined, {
+      path: ['command'],
+      message: 'converter already determines the command: remove either',
+    })
+    .transform(({ converter, command, timeout, maxImage, maxSize }) => ({
+      command: command ?? (converter && [converter, 'build', '--force', '{output}', 'oci:{layout}']),
+      timeoutMs: timeout,
+      maxImageBytes: maxImage,
+      maxSifBytes: maxSize,
     }));
 }
 

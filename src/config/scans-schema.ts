@@ -1,8 +1,8 @@
 // The key `scans`: the vulnerability scanner, and how much it does at a time.
 import { z } from 'zod';
-import { duration, MAX_TIMER_MS, size } from './values.ts';
+import { commandLine, duration, MAX_TIMER_MS, size } from './values.ts';
 
-const MAX_WORDS = 100;
+const LAYOUT = { layout: 'the folder of the image' };
 
 /** The arguments of each known scanner. */
 const SCANNERS = {
@@ -22,9 +22,9 @@ export function scansSchema() {
     .strictObject({
       scanner: z.enum(['trivy', 'grype']).optional(),
       /** Prints the JSON of trivy or grype. */
-      command: commandLine().optional(),
+      command: commandLine(LAYOUT).optional(),
       /** Prints SPDX JSON. */
-      sbom: commandLine().optional(),
+      sbom: commandLine(LAYOUT).optional(),
       timeout: duration({ minMs: 1000, maxMs: MAX_TIMER_MS }).prefault('10m'),
       maxOutput: size({ max: 256 * 1024 ** 2 }).prefault('16MiB'),
       /** The compressed size of all layers of an image for one platform. */
@@ -51,14 +51,4 @@ export function scansSchema() {
         keepMs: keep,
       };
     });
-}
-
-/** The words of a command, starting with the program: no shell is involved. */
-function commandLine() {
-  return z
-    .array(z.string())
-    .min(1)
-    .max(MAX_WORDS)
-    .refine(([program = '']) => program !== '' && !program.includes('{'), 'the first word must be a program')
-    .refine(words => words.some(word => word.includes('{layout}')), 'must contain {layout}, the folder of the image');
 }

@@ -176,3 +176,19 @@ export function readText(path: string): string | { readonly fault: string; reado
     return { fault: `cannot read ${path} (${code})`, isMissing: code === 'ENOENT' };
   }
 }
+
+const MAX_WORDS = 100;
+
+/** The words of a command, starting with the program: no shell is involved. Each placeholder must occur. */
+export function commandLine(placeholders: Readonly<Record<string, string>>) {
+  const command = z
+    .array(z.string())
+    .min(1)
+    .max(MAX_WORDS)
+    .refine(([program = '']) => program !== '' && !program.includes('{'), 'the first word must be a program');
+  return Object.entries(placeholders).reduce(
+    (schema, [name, what]) =>
+      schema.refine(words => words.some(word => word.includes(`{${name}}`)), `must contain {${name}}, ${what}`),
+    command,
+  );
+}

@@ -1,14 +1,12 @@
 // One run of the scanner: the images are written to disk as an OCI image layout, which needs no registry and no credentials, and the
 // configured command reads that. No shell is involved.
-import { createWriteStream } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { stripVTControlCharacters } from 'node:util';
 import { BackendUnavailable } from '../builds/execution.ts';
+import { InvalidLayout, writeLayout } from '../builds/image-layout.ts';
 import { childEnvironment, type Environment, runProcess } from '../builds/process.ts';
-import type { Descriptor } from '../oci/descriptor.ts';
-import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
 import type { ImageManifest } from '../oci/manifest.ts';
 import { formatSize } from '../oci/wording.ts';
 import type { Vulnerability } from './record.ts';
@@ -95,7 +93,13 @@ export function createScanner(deps: ScannerDeps): Scanner {
   async function scanPlatform(image: ScannedImage, { platform, manifest }: ScannedPlatform, rest: Rest) {
     const folder = await mkdtemp(join(deps.directory, 'image-'));
     try {
-      await writeLayout(folder, { image, manifest, maxBytes: deps.maxImageBytes, signal: rest.signal });
+      const { openBlob } = image;
+      await writeLayout(folder, { manifest, openBlob, maxBytes: deps.maxImageBytes, signal: rest.signal }).catch(
+        error => {
+          if (!(error instanceof InvalidLayout)) throw error;
+          throw new ScanFailure(`${error.message} (scans.maxImage)`, { cause: error });
+        },
+      );
       const of = { folder, image, platform, ...rest };
       rest.log(`${platform}: ${deps.command[0]}`);
       const found = parseFound(await run(deps.command, of));
@@ -139,51 +143,4 @@ function parseFound(report: string): readonly Vulnerability[] {
   } catch (error) {
     throw error instanceof InvalidReport ? new ScanFailure(error.message, { cause: error }) : error;
   }
-}
-
-interface LayoutOptions {
-  readonly image: Pick<ScannedImage, 'openBlob'>;
-  readonly manifest: ImageManifest;
-  readonly maxBytes: number;
-  readonly signal: AbortSignal;
-}
-
-/** One image of one platform, as image-spec "OCI Image Layout" has it. Throws ScanFailure, or what the image's registry throws. */
-async function writeLayout(folder: string, { image, manifest, maxBytes, signal }: LayoutOptions): Promise<void> {
-  const blobs = new Map([manifest.config, ...manifest.layers].map(blob => [blob.digest, blob]));
-  const bytes = blobs.values().reduce((sum, { size }) => sum + size, 0);
-  if (bytes > maxBytes)
-    throw new ScanFailure(
-      `the image has ${formatSize(bytes)}, over the limit of ${formatSize(maxBytes)} (scans.maxImage)`,
-    );
-  const { raw, mediaType, digest } = manifest;
-  await putBlob(folder, digest, async file => void (await writeFile(file, raw)));
-  for (const blob of blobs.values())
-    await putBlob(folder, blob.digest, file => download(image, blob, { file, signal }));
-  const manifests = [{ mediaType, digest, size: raw.byteLength }];
-  await writeFile(join(folder, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests }));
-  await writeFile(join(folder, 'oci-layout'), JSON.stringify({ imageLayoutVersion: '1.0.0' }));
-}
-
-async function putBlob(folder: string, digest: Digest, write: (file: string) => Promise<void>): Promise<void> {
-  const kind = join(folder, 'blobs', digestAlgorithm(digest));
-  await mkdir(kind, { recursive: true });
-  await write(join(kind, digestHex(digest)));
-}
-
-/** Content is verified while it is read; no more is written than the descriptor's size. */
-async function download(
-  image: Pick<ScannedImage, 'openBlob'>,
-  { digest, size }: Descriptor,
-  { file, signal }: { readonly file: string; readonly signal: AbortSignal },
-): Promise<void> {
-  let written = 0;
-  const limit = async function* (chunks: AsyncIterable<Uint8Array>) {
-    for await (const chunk of chunks) {
-      written += chunk.byteLength;
-      if (written > size) throw new ScanFailure(`${digest} has more bytes than its manifest says`);
-      yield chunk;
-    }
-  };
-  await pipeline(await image.openBlob(digest), limit, createWriteStream(file), { signal });
 }

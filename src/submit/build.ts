@@ -139,8 +139,11 @@ export function createPlanBuild(deps: PlanBuildDeps): PlanBuild {
     const described = await describe(caller, request, work);
     const changes = described && { augmentation: described.augmentation, layerSources: described.layerSources };
     const isFrozen = request.build.freeze === true;
-    const spec = await toSpec({ ...wanted, changes: isFrozen ? changes : undefined }, work);
+    const { format } = request.build;
+    const planned = await toSpec({ ...wanted, changes: isFrozen ? changes : undefined }, work);
+    const spec = format ? { ...planned, format } : planned;
     if (described) requireLayers(described, spec);
+    if (spec.format) requireOnePlatform(spec.platforms);
     const storedLayers: Planned['storedLayers'] = described?.storedLayers ?? new Map();
     return { spec, onTop: isFrozen ? undefined : changes, storedLayers, packages };
   };
@@ -213,4 +216,10 @@ function requireLayers({ requirePlatforms }: PreparedChanges, { platforms }: Con
   } catch (error) {
     throw toApiError(error, 'containerPlatform');
   }
+}
+
+/** Throws ApiError. A SIF is of one. */
+export function requireOnePlatform(platforms: readonly string[] | undefined): void {
+  if (platforms?.length === 1) return;
+  throw new ApiError(400, 'containerPlatform: a SIF is for one platform, such as linux/amd64');
 }

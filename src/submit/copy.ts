@@ -7,7 +7,7 @@ import { formatPlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
 import { type Origin, type Origins, resolveReference } from '../pull/origin.ts';
 import type { Prepare, Prepared } from '../pull/prepare.ts';
-import type { Planned } from './build.ts';
+import { type Planned, requireOnePlatform } from './build.ts';
 import { checkMediaTypes, hasChanges, repositoriesOf, toChanges } from './changes.ts';
 import { toApiError } from './errors.ts';
 import type { SubmitRequest } from './request.ts';
@@ -81,9 +81,11 @@ export function createPlanCopy({
     const { digest, changes, ...rest } = await pin(request, { reference, origin, work }).catch(error => {
       throw toApiError(error, image);
     });
+    const { format, buildTimeout } = request.build;
     const source = { registry: origin.registry.name, repository: origin.repository, tag, digest };
     const platforms = platformsOf(request)?.map(formatPlatform);
-    const spec = { kind: 'copy', source, platforms, changes, target, timeoutMs: request.build.buildTimeout } as const;
+    if (format) requireOnePlatform(platforms);
+    const spec = { kind: 'copy', source, platforms, changes, format, target, timeoutMs: buildTimeout } as const;
     return { spec, onTop: undefined, ...rest };
   };
 }

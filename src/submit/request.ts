@@ -69,6 +69,8 @@ export interface RequestedBuild {
   readonly buildCompression?: Compression | undefined;
   readonly buildTemplate?: string | undefined;
   readonly buildTag?: string | undefined;
+  /** Of the result. Absent: an image for docker and OCI. */
+  readonly format?: 'sif' | undefined;
   /** In milliseconds. */
   readonly buildTimeout?: number | undefined;
   readonly buildArgs?: BuildRequest['args'];

@@ -57,6 +57,8 @@ interface SubmitOptions extends Pick<TargetsDeps, 'repository' | 'cacheRepositor
   /** What to do with attestations in a changed image. */
   readonly attestations: 'drop' | 'keep';
   readonly allowance: PlanBuildDeps['allowance'];
+  /** Whether images can be converted for Singularity. */
+  readonly convertsToSif: boolean;
 }
 
 interface WorkLimits {
@@ -127,8 +129,8 @@ export function createSubmit(deps: SubmitDeps): Submit {
     return { record: issued, scan: wanted?.scan };
   }
 
-  async function openScan({ scanMode, scanLevels, dryRun }: SubmitRequest, record: NewTokenRecord) {
-    if (scanMode === undefined || dryRun || !scans.isAvailable) return undefined;
+  async function openScan({ scanMode, scanLevels, dryRun, build }: SubmitRequest, record: NewTokenRecord) {
+    if (scanMode === undefined || dryRun || build.format || !scans.isAvailable) return undefined;
     const { registry, repository, tag, buildId, frozenImage, sourceDigest, targetDigest, caller = '' } = record;
     const { ruleSteps = [], augmentation } = record;
     const image = `${registry}/${repository}${tag === undefined ? `@${sourceDigest}` : `:${tag}`}`;
@@ -171,6 +173,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
       // From here on the record of the build, which may expire before the token, is not needed.
       ...(build.digest && { sourceDigest: build.digest }),
       ...((freeze || mirror) && { frozenImage: build.image }),
+      ...(spec.format && { format: spec.format }),
       ...(mirror && { isMirrored: true }),
       ...(dryRun && { isDryRun: true }),
       ruleSteps,
@@ -189,7 +192,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
   }
 
   return async (requester, request, signal) => {
-    const unscanned = checkScanner(request);
+    const unscanned = request.build.format ? checkSif(request, options) : checkScanner(request);
     await tokenLimiter.consume(requester, weightOf(request));
     const { source, build } = request;
     const isThere = source.kind === 'image' && !build.freeze && !build.mirror;
@@ -198,6 +201,21 @@ export function createSubmit(deps: SubmitDeps): Submit {
     );
     return { ...submission, warnings: [...request.warnings, ...unscanned, ...(submission.warnings ?? [])] };
   };
+}
+
+const NO_CONVERTER =
+  'format "sif" is not possible: there is no converter here: set builds.sif in veneer.yaml, or ask without format, and run ' +
+  '"apptainer build image.sif docker://<targetImage>"';
+
+/** Throws ApiError for what a SIF cannot be, a 501 where none can be made; else what the caller should know. */
+function checkSif({ build, scanMode }: SubmitRequest, { convertsToSif }: SubmitOptions): readonly string[] {
+  const { freeze, mirror, buildAttestations } = build;
+  if (!convertsToSif) throw new ApiError(501, NO_CONVERTER);
+  if (mirror) throw new ApiError(400, 'format: "sif" makes another image: it goes with freeze, and not with mirror');
+  if (!freeze) throw new ApiError(400, 'format: "sif" needs freeze, as it is pulled by a name of its own');
+  if (buildAttestations) throw new ApiError(400, 'format: "sif" goes without buildAttestations');
+  if (scanMode === 'required') throw new ApiError(501, 'scanMode "required" is not possible: a SIF cannot be scanned');
+  return scanMode ? ['scanMode: the image is not scanned, as a SIF cannot be'] : [];
 }
 
 /** Whose rights a token has. */

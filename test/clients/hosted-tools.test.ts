@@ -1,11 +1,12 @@
 // Tools that copy, check and rewrite push to hosted repositories, and find there what they brought, digest by digest.
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import { makeTar } from './support/augment.ts';
 import { checkBlobs } from './support/blobs.ts';
+import { createBuildsClient } from './support/builds.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer } from './support/daemons.ts';
 import { listEntries } from './support/entries.ts';
@@ -135,6 +136,29 @@ describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing}
         expect(await readFile(join(folder, 'note.txt'), 'utf8')).toBe('a note\n');
       }
       expect(await oras('repo', 'tags', '--plain-http', `${hosted}/oras/files`)).toBe('1');
+    });
+
+    test('pulls an image that was converted for Singularity', async () => {
+      const script = `printf '#!/usr/bin/env run-singularity\\n' > "$2"; cat "$1/index.json" >> "$2"`;
+      const sif = { command: ['sh', '-c', script, 'sh', '{layout}', '{output}'] };
+      const { address } = await environment.keep(
+        startVeneer(environment.folder, environment.registry, { builds: { backends: ['embedded'], sif } }),
+      );
+      const body = {
+        containerImage: environment.source,
+        containerPlatform: 'linux/arm64',
+        freeze: true,
+        format: 'sif',
+      };
+      const { targetImage, digest: made } = await createBuildsClient(address).build(body);
+      const reference = targetImage.replace('oras://', '');
+      const folder = join(environment.folder, 'oras-sif');
+      await mkdir(folder);
+      await oras('pull', '--plain-http', '--output', folder, reference);
+      const [file = ''] = await readdir(folder);
+      expect(file).toMatch(/^builds_[0-9a-f]{16}\.sif$/);
+      expect(await readFile(join(folder, file), 'utf8')).toMatch(/^#!\/usr\/bin\/env run-singularity\n.*sha256:/);
+      expect(await oras('resolve', '--plain-http', reference)).toBe(made);
     });
 
     test('copies an image and what is attached to it, from another registry and between hosted repositories', async () => {

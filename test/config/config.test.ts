@@ -89,6 +89,7 @@ test('an empty file gives every default', () => {
       ssh: {},
       requests: { secrets: [], ssh: [], networks: ['default', 'none'] },
       limits: { containerFileBytes: 1_048_576, contextBytes: 1_073_741_824, contextEntries: 100_000 },
+      sif: { timeoutMs: 600_000, maxImageBytes: 10 * 1024 ** 3, maxSifBytes: 10 * 1024 ** 3 },
       recipes: [],
     },
     pulls: { rate: { anonymous: { count: 1_000, perMs: 60_000 }, known: { count: 10_000, perMs: 60_000 } } },

@@ -103,7 +103,7 @@ test('every documented key is there', () => {
 
 /** Keys whose absence means something, and those of `access`, `state` and `wave`, which are absent as a whole. */
 const HAS_NO_DEFAULT =
-  /^(?:publicUrl|tls\..*|log\.format|access\..*|wave\..*|state\..*|builds\.(?:cacheRepository|registryHost)|scans\.(?:scanner|command|sbom))$/;
+  /^(?:publicUrl|tls\..*|log\.format|access\..*|wave\..*|state\..*|builds\.(?:cacheRepository|registryHost|sif\.(?:converter|command))|scans\.(?:scanner|command|sbom))$/;
 
 function leavesOf(value: unknown, path = ''): readonly string[] {
   const isMapping = typeof value === 'object' && value !== null && !Array.isArray(value);

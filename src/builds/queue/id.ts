@@ -8,7 +8,7 @@ const MAX_TAG_LENGTH = 128;
 
 /** `bd-<16 hex>`, of a plain copy `mr-<16 hex>`: the prefix of the ids of all attempts at this spec. */
 export function specKey(spec: Spec): string {
-  const kind = spec.kind === 'copy' && !spec.changes ? 'mr' : 'bd';
+  const kind = spec.kind === 'copy' && !spec.changes && !spec.format ? 'mr' : 'bd';
   return `${kind}-${specHex(spec)}`;
 }
 

@@ -5,6 +5,8 @@ import type { Logger } from 'pino';
 import type { Builds } from '../../builds/builds.ts';
 import { createLogTail, formatLogEntry, type LogEntry } from '../../builds/progress.ts';
 import type { BuildRecord } from '../../builds/record.ts';
+import type { Spec } from '../../builds/spec.ts';
+import type { Digest } from '../../oci/digest.ts';
 import type { Origins } from '../../pull/origin.ts';
 import type { Scans } from '../../scans/scans.ts';
 import type { RateLimitedBuilds } from '../../submit/rate-limited-builds.ts';
@@ -154,11 +156,15 @@ async function describeBuild(c: Context, build: BuildRecord, deps: BuildPagesDep
   ];
   const path = `${buildPath(build.id)}/log`;
   return html`${live('build', isOver ? undefined : EVERY_SECONDS, head)}
-${isOver && build.digest && html`<h2>Pull it</h2>${copyable('the command that pulls it', `docker pull ${withDigest(address, build.digest)}`)}`}
+${isOver && build.digest && html`<h2>Pull it</h2>${copyable('the command that pulls it', pullCommand(build.spec, address, build.digest))}`}
 ${describeSource(build)}
 <h2>Log</h2>
 <p><a href="${path}?follow=false">The whole log, as text</a></p>
 <pre class="log" id="log" tabindex="0" aria-label="Log"${!isOver && html` data-follow="${path}"`}>${log || 'Nothing yet.'}</pre>`;
+}
+
+function pullCommand({ format }: Spec, address: string, digest: Digest): string {
+  return format === 'sif' ? `apptainer pull oras://${address}` : `docker pull ${withDigest(address, digest)}`;
 }
 
 interface RecordView {

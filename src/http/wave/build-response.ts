@@ -24,7 +24,7 @@ export function buildResponse(build: BuildRecord, targetImage: string, more: Bui
   return {
     ...kindOf(build),
     ...(more.scanId !== undefined && { scanId: more.scanId }),
-    targetImage,
+    targetImage: withProtocol(targetImage, spec.format),
     creationTime: build.createdAt,
     ...(build.startedAt && { startTime: build.startedAt }),
     ...(build.endedAt && { duration: durationSeconds(build.startedAt ?? build.createdAt, build.endedAt) }),
@@ -33,7 +33,7 @@ export function buildResponse(build: BuildRecord, targetImage: string, more: Bui
       succeeded: build.status === 'succeeded',
     }),
     ...(platforms.length > 0 && { platform: platforms.join(','), platforms }),
-    format: 'docker',
+    format: spec.format ?? 'docker',
     ...(build.digest && { digest: build.digest }),
     ...(build.backends.length > 0 && { backends: build.backends }),
     starts: build.starts,
@@ -47,6 +47,11 @@ export interface BuildDetails {
   readonly scanId?: string | undefined;
   /** The end of its log, as text. */
   readonly logs?: string | undefined;
+}
+
+/** As clients of its format pull it. */
+export function withProtocol(image: string, format: 'sif' | undefined): string {
+  return format === 'sif' ? `oras://${image}` : image;
 }
 
 /** Clients know other states of a mirror than we: ours is in `state`. */

@@ -4,7 +4,7 @@ import type { Digest } from '../../oci/digest.ts';
 import type { TokenRecord } from '../../pull/tokens/record.ts';
 import { findRefusal, hasScanEnded } from '../../scans/record.ts';
 import type { Submission } from '../../submit/submit.ts';
-import { describeFailure, durationSeconds, hasEnded, isMirror } from './build-response.ts';
+import { describeFailure, durationSeconds, hasEnded, isMirror, withProtocol } from './build-response.ts';
 
 /** How clients reach us. */
 export interface View {
@@ -21,10 +21,10 @@ const NO_WAIT_SECONDS = 0.001;
  * The image to pull: that of the token, by tag, or by our digest where the request had a digest; a frozen one by its own name.
  */
 function targetImage(
-  { id, repository, tag, targetDigest, frozenImage }: TokenRecord,
+  { id, repository, tag, targetDigest, frozenImage, format }: TokenRecord,
   { host, addressOf }: View,
 ): string {
-  if (frozenImage !== undefined) return addressOf(frozenImage);
+  if (frozenImage !== undefined) return withProtocol(addressOf(frozenImage), format);
   const name = `${host}/wt/${id}/${repository}`;
   return tag === undefined ? `${name}@${targetDigest}` : `${name}:${tag}`;
 }

@@ -38,7 +38,6 @@ export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest 
     ...fields
   } = check(createSubmitSchema(limits), body);
   const build = check(createBuildSchema(limits), body);
-  if (format === 'sif') throw unsupported('format "sif"', `it builds images for docker and OCI alone: ${SIF_REMEDY}`);
   const { containerPlatform, containerConfig, towerWorkspaceId, workflowId, fingerprint } = fields;
   const source = chooseSource(fields);
   if (source.kind === 'image') checkImage('containerImage', source.image);
@@ -50,10 +49,19 @@ export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest 
   const zoneId = zoneOf(timestamp);
   const warnings = listUnknownKeys(body);
   const scan = { scanMode: scanMode === 'none' ? undefined : scanMode, scanLevels };
-  return { ...image, towerWorkspaceId, workflowId, fingerprint, zoneId, dryRun, build, ...scan, warnings };
+  return {
+    ...image,
+    towerWorkspaceId,
+    workflowId,
+    fingerprint,
+    zoneId,
+    dryRun,
+    build: { ...build, ...(format === 'sif' && { format }) },
+    ...scan,
+    warnings,
+  };
 }
 
-const SIF_REMEDY = 'ask without format, and run "apptainer build image.sif docker://<targetImage>"';
 const MIRRORED = 'copies an image as it is: it takes containerImage, and neither containerConfig nor containerIncludes';
 
 function check<T>(schema: z.ZodType<T>, body: unknown): T {
@@ -170,10 +178,6 @@ function chooseSource({ containerImage, containerFile, condaFile, packages }: So
 /** What older clients send for an environment file. */
 function condaPackages(condaFile: string) {
   return { type: 'CONDA', environment: Buffer.from(condaFile).toString('base64') };
-}
-
-function unsupported(what: string, reason: string): ApiError {
-  return new ApiError(501, `${what} is not supported by this version: ${reason}`);
 }
 
 /** Throws ApiError for a name with a protocol or invalid syntax. */

@@ -72,6 +72,8 @@ export const tokenRecordSchema = z.object({
   isBuildNew: z.boolean().optional(),
   /** For a frozen or mirrored image: its name in the build repository. The token then only serves its status. */
   frozenImage: z.string().optional(),
+  /** Of the frozen image: for Singularity; absent: for docker and OCI. */
+  format: z.literal('sif').optional(),
   /** Whether it is an unchanged mirror. */
   isMirrored: z.boolean().optional(),
   /** Whether it is from a dry run. */

@@ -139,9 +139,9 @@ test.each([
   expect(faultOf({ ...image, ...fields })).toEqual({ status: 400, message });
 });
 
-test('answers 501 to format "sif"', () => {
-  const { status, message } = faultOf({ ...image, format: 'sif' });
-  expect([status, message]).toEqual([501, expect.stringMatching('^format "sif" is not supported by this version: ')]);
+test('reads format "sif", and takes "docker" for none', () => {
+  expect(parse({ ...image, format: 'sif' }).build).toMatchObject({ format: 'sif' });
+  expect(parse({ ...image, format: 'docker' }).build).not.toHaveProperty('format');
 });
 
 test.each(['async', 'required'])('reads scanMode "%s" with its levels', scanMode => {
