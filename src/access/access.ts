@@ -76,6 +76,8 @@ export interface Sessions {
 interface Session {
   /** The value of the cookie. */
   readonly cookie: string;
+  /** The name of the caller; empty for one without. */
+  readonly subject: string;
   readonly expiresAt: Date;
 }
 
@@ -99,6 +101,8 @@ export interface BearerToken {
 
 export interface IssuedBearer extends BearerToken {
   readonly granted: readonly RepositoryAccess[];
+  /** The name of the caller; empty for one without. */
+  readonly subject: string;
 }
 
 /** The `access` section of the configuration, validated when it was read, except for patterns and key. */

@@ -161,7 +161,7 @@ async function createGrantedAccess({
         mayBuild(each) ? { ...each, verbs: [...each.verbs, 'build' as const] } : each,
       );
       const claims = { subject: subjectOf(caller), access, refused };
-      return { ...(await bearerTokens.issue(claims)), granted };
+      return { ...(await bearerTokens.issue(claims)), granted, subject: claims.subject };
     },
   };
 

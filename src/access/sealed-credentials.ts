@@ -62,7 +62,7 @@ export function createSealedCredentials({
         ...(isShown && { credentials: [username, password] as const }),
         until: issuedAt.getTime() + ttlMs,
       });
-      return { token, issuedAt, expiresInSeconds: Math.floor(ttlMs / 1000), granted: asked };
+      return { token, issuedAt, expiresInSeconds: Math.floor(ttlMs / 1000), granted: asked, subject: '' };
     },
     open(token) {
       const { credentials, until } = unseal(token);

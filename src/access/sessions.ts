@@ -59,7 +59,7 @@ export function createSessions({ key, login, findCaller, findHash, now }: Sessio
         .setIssuedAt(at)
         .setExpirationTime(until)
         .encrypt(sealing);
-      return { cookie, expiresAt: new Date(until * 1000) };
+      return { cookie, subject, expiresAt: new Date(until * 1000) };
     },
     async find(cookie, address) {
       const claims = await unseal(cookie);

@@ -42,6 +42,8 @@ function describe(facts: RequestFacts, end: RequestEnd) {
     traceId: facts.traceId,
     address: facts.address,
     caller: facts.caller,
+    action: facts.action?.name,
+    target: facts.action?.target,
     userAgent: facts.userAgent,
     repository: facts.repository,
     reference: facts.reference,

@@ -35,6 +35,8 @@ export interface RequestFacts {
   reference: string | undefined;
   /** The name of the caller; undefined for one without. */
   caller: string | undefined;
+  /** What the request changes, or tries to; undefined for one that only reads. */
+  action: RequestAction | undefined;
   /** The error of a response with a status of 400 or more, or of a body that broke. */
   error: RequestError | undefined;
   cache: CacheResult | undefined;
@@ -48,6 +50,13 @@ export interface RequestFacts {
   upstreamMs: number;
   /** Time spent waiting for a build. */
   heldMs: number;
+}
+
+interface RequestAction {
+  /** A noun and a verb, such as `token.revoke`. */
+  readonly name: string;
+  /** What it is done to, where path, repository and reference do not tell. Without secrets, in one line. */
+  readonly target: string | undefined;
 }
 
 interface RequestError {
@@ -95,6 +104,7 @@ export function beginRequest({ method, path, route, address, header }: NewReques
     repository: undefined,
     reference: undefined,
     caller: undefined,
+    action: undefined,
     error: undefined,
     cache: undefined,
     isAugmented: false,

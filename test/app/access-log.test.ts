@@ -1,10 +1,12 @@
 // The access log over a socket: one line a request, when its last byte has left, with what operators look for.
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
+import { basic } from '../access/fixture.ts';
 import { generateImage } from '../support/images.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 import { startServer, type TestServer } from '../support/server.ts';
+import { startGuarded } from './callers.ts';
 
 let registry: TestRegistry;
 let server: TestServer;
@@ -140,4 +142,41 @@ test('a body that breaks is told in the line of its request', async () => {
   const [, line] = await linesOf(2);
   expect(line).toMatchObject({ aborted: true, reason: expect.stringContaining('lab'), error: 'UNKNOWN' });
   expect(server.log.join('')).not.toContain('"stack"');
+});
+
+test('what changes something, or tries to, has its caller, its address, an action and a target', async () => {
+  const guarded = await startGuarded({ upstreams: { lab: { url: registry.url } } });
+  onTestFinished(() => guarded.close());
+  const as = (user: string) => ({ Authorization: basic(user, 'password'), 'Content-Type': 'application/json' });
+  const send = (user: string, method: string, path: string, body?: object) =>
+    guarded.send(method, path, { headers: as(user), ...(body && { body: JSON.stringify(body) }) });
+  const submitted = await send('admin', 'POST', '/v1alpha2/container', {
+    containerImage: 'lab/library/app:1',
+    workflowId: 'wf',
+  });
+  const { requestId } = JSON.parse(submitted.body.toString());
+  const empty = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: [] };
+  const manifest = { headers: { ...as('admin'), 'Content-Type': empty.mediaType }, body: JSON.stringify(empty) };
+  await guarded.send('PUT', '/v2/local/app/manifests/1', manifest);
+  await send('reader', 'DELETE', '/v2/local/app/manifests/1');
+  await send('admin', 'DELETE', '/v2/local/app/manifests/1');
+  await send('reader', 'GET', '/token?service=veneer&scope=repository:local/app:pull');
+  await send('reader', 'POST', '/v1/cache/prune?unusedMs=1');
+  await send('admin', 'DELETE', `/container-token/${requestId}`);
+  await send('admin', 'DELETE', '/v1/tokens?workflow=wf%0a');
+  const find = () => guarded.log.map(line => JSON.parse(line)).filter(({ msg }) => msg === 'request');
+  await expect.poll(() => find().length).toBe(8);
+  const shown = `${requestId.slice(0, 8)}…`;
+  expect(find().map(({ action, caller, status, target }) => [action, caller, status, target])).toEqual([
+    ['token.issue', 'admin', 200, `${shown} lab/library/app:1`],
+    ['manifest.push', 'admin', 201, undefined],
+    ['manifest.delete', 'reader', 403, undefined],
+    ['manifest.delete', 'admin', 202, undefined],
+    ['bearer-token.issue', 'reader', 200, 'repository:local/app:pull'],
+    [undefined, 'reader', 403, undefined],
+    ['token.revoke', 'admin', 200, shown],
+    ['token.revoke', 'admin', 200, 'workflow wf\\n'],
+  ]);
+  expect(find().every(({ address }) => address === '127.0.0.1')).toBe(true);
+  expect(JSON.stringify(find())).not.toContain(requestId);
 });

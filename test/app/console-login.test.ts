@@ -277,3 +277,19 @@ test('a change of the password ends the sessions that it opened', async () => {
   expect((await browser.get('/console')).body.toString()).not.toContain('user ada');
   await restarted.close();
 });
+
+test('the log says who logged in and out, and that somebody could not', async () => {
+  const browser = createBrowser(server);
+  const before = server.log.length;
+  await browser.login('reader', 'password');
+  const { form = '' } = hiddenOf({ body: Buffer.from(`<main${(await browser.get('/console')).body.toString()}`) });
+  await browser.post('/console/logout', { form });
+  await browser.login('reader', 'wrong');
+  const find = () => server.log.slice(before).flatMap(line => (JSON.parse(line).action ? [JSON.parse(line)] : []));
+  await expect.poll(() => find().length).toBe(3);
+  expect(find().map(({ action, caller, status, address }) => ({ action, caller, status, address }))).toEqual([
+    { action: 'login', caller: 'reader', status: 303, address: '127.0.0.1' },
+    { action: 'logout', caller: 'reader', status: 303, address: '127.0.0.1' },
+    { action: 'login', caller: undefined, status: 401, address: '127.0.0.1' },
+  ]);
+});

@@ -1,4 +1,5 @@
 // Cache administration in the service that has the cache open. Answers are lines of JSON; progress lines keep the connection alive.
+
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import { z } from 'zod';
@@ -8,6 +9,7 @@ import { RegistryError } from '../../oci/errors.ts';
 import { EXPECTED_GLOB, isQuickGlob } from '../../oci/name-pattern.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { requireAdmin } from '../middleware/authentication.ts';
+import { noteAction } from '../middleware/request-log.ts';
 
 export function createCacheApi({ admin, log }: { readonly admin: CacheAdmin; readonly log: Logger }): Hono {
   const app = new Hono();
@@ -23,7 +25,11 @@ export function createCacheApi({ admin, log }: { readonly admin: CacheAdmin; rea
   });
   app.get('/v1/cache/stat', c => send(c, admin.stat()));
   app.get('/v1/cache/content', c => send(c, admin.list(c.req.query('repository'))));
-  app.post('/v1/cache/prune', c => send(c, admin.prune(parseQuery(c, pruneSchema))));
+  app.post('/v1/cache/prune', c => {
+    const wanted = parseQuery(c, pruneSchema);
+    noteAction(c, 'cache.prune', { target: JSON.stringify(wanted) });
+    return send(c, admin.prune(wanted));
+  });
   app.post('/v1/cache/verify', c => send(c, admin.verify(parseQuery(c, verifySchema))));
   return app;
 }

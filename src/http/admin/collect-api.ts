@@ -1,4 +1,5 @@
 // Garbage collection on demand, in the service that has the registry open. It may take long: progress lines keep the connection alive.
+
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import type { GarbageCollector, GcOptions } from '../../hosted/gc/collector.ts';
@@ -7,6 +8,7 @@ import { encodeLine, GC_LINES_MEDIA_TYPE, type GcLine } from '../../hosted/gc/re
 import { RegistryError } from '../../oci/errors.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { requireAdmin } from '../middleware/authentication.ts';
+import { noteAction } from '../middleware/request-log.ts';
 
 export function createCollectApi({
   collector,
@@ -19,6 +21,7 @@ export function createCollectApi({
   app.post('/v1/hosted/collect', c => {
     requireAdmin(c);
     const [dryRun, force] = [parseFlag(c, 'dryRun'), parseFlag(c, 'force')];
+    if (!dryRun) noteAction(c, 'hosted.collect', { target: force ? 'force' : undefined });
     const lines = createLines(collector, { dryRun, force }, error => {
       if (error instanceof GcRefused) log.error({ reason: error.message }, 'garbage collection was refused');
       else log.error({ err: error }, 'garbage collection failed');

@@ -1,10 +1,12 @@
 // Registry credentials stored by a caller, used for that caller's own requests only. They are write-only.
+
 import { type Context, Hono } from 'hono';
 import { z } from 'zod';
 import { isBuild, MissingRight, subjectOf } from '../../access/access.ts';
 import type { RegistryCredentials } from '../../access/registry-credentials.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { callerOf, requireCaller } from '../middleware/authentication.ts';
+import { noteAction } from '../middleware/request-log.ts';
 import { type BodyLimits, parseFields, withJson } from '../wave/json-body.ts';
 
 const MAX_NAME = 255;
@@ -48,6 +50,7 @@ export function createRegistriesApi({
   });
 
   app.put('/v1/registries/:registry', async c => {
+    noteAction(c, 'credentials.store');
     const { store, subject } = ownerOf(c);
     const registry = nameRegistry(c.req.param('registry'));
     const { userName, password } = await withJson(c, limits, async body =>
@@ -58,6 +61,7 @@ export function createRegistriesApi({
   });
 
   app.delete('/v1/registries/:registry', async c => {
+    noteAction(c, 'credentials.delete');
     const { store, subject } = ownerOf(c);
     const registry = nameRegistry(c.req.param('registry'));
     if (await store.delete(subject, registry)) return c.body(null, 204);

@@ -1,4 +1,5 @@
 // Builds and copies: the list of those that the caller may see, and each with its progress by platform and its log as it grows.
+
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
 import type { Logger } from 'pino';
@@ -11,6 +12,7 @@ import type { Origins } from '../../pull/origin.ts';
 import type { Scans } from '../../scans/scans.ts';
 import type { RateLimitedBuilds } from '../../submit/rate-limited-builds.ts';
 import { hasRight, isAdmin, requesterOf, requireRight } from '../middleware/authentication.ts';
+import { noteAction } from '../middleware/request-log.ts';
 import { createSendLog } from '../wave/build-log.ts';
 import { describeFailure, durationSeconds, hasEnded, isMirror } from '../wave/build-response.ts';
 import { type GetBuild, listVisible } from '../wave/builds-api.ts';
@@ -58,6 +60,7 @@ export function createBuildPages(deps: BuildPagesDeps): Hono {
     app.post(`${path}/:id/cancel`, (c: Context) =>
       withForm(c, body, async () => {
         const { id } = await change(c);
+        noteAction(c, 'build.cancel', { target: id });
         await builds.cancel(id);
         return c.redirect(buildPath(id), 303);
       }),
@@ -65,6 +68,7 @@ export function createBuildPages(deps: BuildPagesDeps): Hono {
     app.post(`${path}/:id/retry`, (c: Context) =>
       withForm(c, body, async () => {
         const build = await change(c);
+        noteAction(c, 'build.retry', { target: build.id });
         requireRight(c, 'build', build.spec.target.repository);
         return c.redirect(buildPath((await limitedBuilds.retry(requesterOf(c), build)).id), 303);
       }),

@@ -1,4 +1,5 @@
 // Logging in with a browser: the same users, access tokens and tokens of the OIDC issuer as everywhere, and then a session in a cookie.
+
 import { type Context, Hono, type MiddlewareHandler } from 'hono';
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie';
 import { html } from 'hono/html';
@@ -8,6 +9,7 @@ import { RegistryError } from '../../oci/errors.ts';
 import { clientAddress } from '../middleware/authentication.ts';
 import { noteError } from '../middleware/errors.ts';
 import { isFollowedLink } from '../middleware/pages.ts';
+import { noteAction } from '../middleware/request-log.ts';
 import type { BodyLimits } from '../wave/json-body.ts';
 import { cookieName, cookieOptions, LOGIN_PATH, postForm, realmOf, withForm } from './forms.ts';
 import { type Page, type ShowPage, showAgain } from './layout.ts';
@@ -42,8 +44,10 @@ export function createLogin({ sessions, show, body }: LoginDeps): Hono {
     withForm(c, body, async fields => {
       const next = nextOf(fields.get('next') ?? undefined);
       try {
+        noteAction(c, 'login');
         const credentials = passwordCredentials(fields.get('user') ?? '', fields.get('password') ?? '');
-        const { cookie, expiresAt } = await sessions.open(credentials, clientAddress(c) ?? '');
+        const { cookie, subject, expiresAt } = await sessions.open(credentials, clientAddress(c) ?? '');
+        noteAction(c, 'login', { caller: subject });
         setCookie(c, cookieName(realmOf(c), 'session'), cookie, { ...cookieOptions(c), expires: expiresAt });
         return c.redirect(next, 303);
       } catch (error) {
@@ -54,6 +58,7 @@ export function createLogin({ sessions, show, body }: LoginDeps): Hono {
   );
   app.post('/console/logout', (c: Context) =>
     withForm(c, body, async () => {
+      noteAction(c, 'logout');
       const name = cookieName(realmOf(c), 'session');
       await sessions.end(getCookie(c, name) ?? '');
       deleteCookie(c, name, cookieOptions(c));

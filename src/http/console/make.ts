@@ -1,5 +1,6 @@
 // Forms that ask for an image: one that is augmented, or one that is built. They become the very request of the API that they show, and count and are
 // checked like one.
+
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
 import { RegistryError } from '../../oci/errors.ts';
@@ -8,6 +9,7 @@ import { ApiError } from '../../submit/errors.ts';
 import type { Submit } from '../../submit/submit.ts';
 import { requesterOf, requireCaller } from '../middleware/authentication.ts';
 import { noteError } from '../middleware/errors.ts';
+import { noteSubmission } from '../wave/augment-api.ts';
 import type { BodyLimits } from '../wave/json-body.ts';
 import { imageAddress, publicHost } from '../wave/public-host.ts';
 import { submitResponse } from '../wave/submit-response.ts';
@@ -55,6 +57,7 @@ export function createMakePages({ submit, limits, origins, publicUrl, show, body
     const request = toRequest(fields);
     const host = publicHost(publicUrl, c.req.header('Host'));
     const submission = await submit(requesterOf(c), parseSubmit(request, limits), c.req.raw.signal);
+    noteSubmission(c, submission);
     const view = { host, addressOf: (image: string) => imageAddress(image, origins, host) };
     const answer = submitResponse(submission, view);
     const described = { request, answer, kind: fields.get('kind') ?? '', now: now() };

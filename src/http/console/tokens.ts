@@ -1,10 +1,12 @@
 // Tokens: those in names of images, for whoever asked for them, and access tokens, for who looks after Veneer. Both are listed and revoked.
+
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
 import { type AccessTokens, createAccessTokens } from '../../access/access-token.ts';
 import type { TokenLedger } from '../../pull/tokens/ledger.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { isAdmin, requireAdmin, requireCaller } from '../middleware/authentication.ts';
+import { noteAction, shownToken } from '../middleware/request-log.ts';
 import type { BodyLimits } from '../wave/json-body.ts';
 import { listedScope } from '../wave/tokens-api.ts';
 import { confirmed, withForm } from './forms.ts';
@@ -21,8 +23,6 @@ interface TokenPagesDeps {
 
 const PATH = '/console/tokens';
 const MAX_SHOWN = 200;
-/** Of an id, which is a credential to whoever reads it. */
-const SHOWN_ID = 8;
 
 export function createTokenPages({ ledger, records, show, body, now }: TokenPagesDeps): Hono {
   const accessTokens = createAccessTokens({ records, now });
@@ -41,6 +41,7 @@ export function createTokenPages({ ledger, records, show, body, now }: TokenPage
     withForm(c, body, async fields => {
       requireCaller(c);
       const id = fields.get('id') ?? '';
+      noteAction(c, 'token.revoke', { target: shownToken(id) });
       const scope = listedScope(c);
       const token = await ledger.find(id);
       // What another caller asked for is not there.
@@ -51,9 +52,10 @@ export function createTokenPages({ ledger, records, show, body, now }: TokenPage
   );
   app.post(`${PATH}/access/revoke`, (c: Context) =>
     withForm(c, body, async fields => {
+      const id = fields.get('id') ?? '';
+      noteAction(c, 'access-token.revoke', { target: id });
       requireAdmin(c);
-      if (!(await accessTokens.revoke(fields.get('id') ?? '')))
-        throw new ApiError(404, 'there is no such access token');
+      if (!(await accessTokens.revoke(id))) throw new ApiError(404, 'there is no such access token');
       return c.redirect(PATH, 303);
     }),
   );
@@ -68,7 +70,7 @@ async function listImageTokens(c: Context, ledger: Pick<TokenLedger, 'list'>, no
   const scope = listedScope(c);
   const { tokens, hasMore } = scope ? await ledger.list(scope, { limit: MAX_SHOWN }) : { tokens: [], hasMore: false };
   const rows = tokens.map(({ id, containerImage, workflowId, caller, createdAt, expiresAt }) => [
-    html`<a class="digest" href="/view/containers/${id}">${id.slice(0, SHOWN_ID)}…</a>`,
+    html`<a class="digest" href="/view/containers/${id}">${shownToken(id)}</a>`,
     containerImage,
     workflowId ?? html`<span class="muted">none</span>`,
     caller || html`<span class="muted">no name</span>`,

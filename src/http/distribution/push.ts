@@ -1,4 +1,5 @@
 // The write half of the distribution API: distribution-spec "Push" and "Content Management", for hosted repositories.
+
 import { type Context, Hono } from 'hono';
 import type { BudgetShare, ByteBudget } from '../../augment/budget.ts';
 import type { HostedRepositories } from '../../hosted/repositories.ts';
@@ -9,6 +10,7 @@ import { RegistryError } from '../../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../../oci/manifest.ts';
 import { parseTag, parseTagOrDigest } from '../../oci/reference.ts';
 import { takeShare } from '../middleware/body-memory.ts';
+import { noteAction } from '../middleware/request-log.ts';
 import type { Admission } from './admission.ts';
 
 const UPLOADS = '/v2/:name{.+}/blobs/uploads';
@@ -74,6 +76,7 @@ export function createPush({
   });
 
   app.put('/v2/:name{.+}/manifests/:reference', async c => {
+    noteAction(c, 'manifest.push');
     const { repository } = admission.admitPush(c, 'push', nameOf(c));
     const target = parseTagOrDigest(c.req.param('reference'));
     using stack = new DisposableStack();
@@ -93,6 +96,7 @@ export function createPush({
   });
 
   app.delete('/v2/:name{.+}/manifests/:reference', async c => {
+    noteAction(c, 'manifest.delete');
     const { repository } = admission.admitPush(c, 'delete', nameOf(c));
     const target = parseTagOrDigest(c.req.param('reference'));
     await ('digest' in target ? manifests.delete(repository, target.digest) : tags.delete(repository, target.tag));
@@ -100,6 +104,7 @@ export function createPush({
   });
 
   app.delete('/v2/:name{.+}/blobs/:digest', async c => {
+    noteAction(c, 'blob.delete');
     const { repository } = admission.admitPush(c, 'delete', nameOf(c));
     await blobs.delete(repository, parseDigest(c.req.param('digest')));
     return c.body(null, 202);

@@ -1,5 +1,6 @@
 // The token endpoint: exchanges credentials for a bearer token. The distribution project's token specification, by GET and by OAuth2's
 // POST.
+
 import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { z } from 'zod';
@@ -13,6 +14,7 @@ import {
 import type { RepositoryAccess } from '../../access/right.ts';
 import { formatScope, parseScopes } from '../../access/right.ts';
 import { RegistryError } from '../../oci/errors.ts';
+import { noteAction } from '../middleware/request-log.ts';
 
 const MAX_BODY_BYTES = 16 * 1024;
 
@@ -59,7 +61,12 @@ export function createTokenEndpoint({
   ): Promise<Response> {
     try {
       const request = { credentials: parseCredentials(), address: addressOf(c), asked: asked.flatMap(normalize) };
-      return c.json(answer(await bearer.issue(request)), 200, { 'Cache-Control': 'no-store' });
+      const isNamed = request.credentials !== undefined;
+      if (isNamed) noteAction(c, 'bearer-token.issue');
+      const issued = await bearer.issue(request);
+      const target = issued.granted.map(formatScope).join(' ') || undefined;
+      if (isNamed) noteAction(c, 'bearer-token.issue', { target, caller: issued.subject });
+      return c.json(answer(issued), 200, { 'Cache-Control': 'no-store' });
     } catch (error) {
       if (error instanceof RegistryError && error.status === 401) {
         c.header('WWW-Authenticate', `Basic realm="${SERVICE}",charset="UTF-8"`);

@@ -2,7 +2,7 @@
 // is logged.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { MiddlewareHandler } from 'hono';
+import type { Context, MiddlewareHandler } from 'hono';
 import { routePath } from 'hono/route';
 import { type Caller, subjectOf } from '../../access/access.ts';
 import { CLIENT_LEFT, type RequestEnd } from '../../observe/access-log.ts';
@@ -54,14 +54,14 @@ export function createRequestLog({ scope, findAddress, onBegin, onEnd }: Request
     c.set('request', facts);
     if (incoming && outgoing) {
       watchEnd({ incoming, outgoing, startedAt: facts.startedAt }, end => {
-        facts.caller = nameOf(c.get('rights')?.caller);
+        facts.caller = nameOf(c.get('rights')?.caller) ?? facts.caller;
         onEnd(facts, end);
       });
     }
     await scope.run(facts, next);
     c.res.headers.set('X-Request-Id', facts.id);
     if (outgoing) return;
-    facts.caller = nameOf(c.get('rights')?.caller);
+    facts.caller = nameOf(c.get('rights')?.caller) ?? facts.caller;
     onEnd(facts, { status: c.res.status, durationMs: performance.now() - facts.startedAt, isAborted: false });
   };
 }
@@ -98,6 +98,31 @@ interface Exchanged {
 /** Undefined for an unnamed caller. */
 export function nameOf(caller: Caller | undefined): string | undefined {
   return caller && (subjectOf(caller) || undefined);
+}
+
+const MAX_TARGET = 256;
+
+/**
+ * For the audit trail in the access log: what the request changes, or tries to. `caller` is who that is, where it is found out by the request itself,
+ * as by a log-in.
+ */
+export function noteAction(c: Context, name: string, { target, caller }: NotedAction = {}): void {
+  const facts = c.get('request');
+  if (!facts) return;
+  facts.action = { name, target: target === undefined ? undefined : printable(target.slice(0, MAX_TARGET)) };
+  if (caller) facts.caller = caller;
+}
+
+interface NotedAction {
+  readonly target?: string | undefined;
+  readonly caller?: string | undefined;
+}
+
+const SHOWN_ID = 8;
+
+/** Of a token in the name of an image, which is a credential: its beginning. */
+export function shownToken(id: string): string {
+  return `${id.slice(0, SHOWN_ID)}…`;
 }
 
 const MAX_PATH = 1024;

@@ -1,4 +1,5 @@
 // The augment API: a request becomes a token, and the token names an image to pull.
+
 import { type Context, Hono } from 'hono';
 import type { Builds } from '../../builds/builds.ts';
 import type { Origins } from '../../pull/origin.ts';
@@ -8,6 +9,7 @@ import { ApiError } from '../../submit/errors.ts';
 import type { Submission, Submit } from '../../submit/submit.ts';
 import { type FindToken, UNKNOWN_TOKEN } from '../distribution/admission.ts';
 import { requesterOf } from '../middleware/authentication.ts';
+import { noteAction, shownToken } from '../middleware/request-log.ts';
 import { buildLogPath } from './build-response.ts';
 import { type BodyLimits, withJson } from './json-body.ts';
 import { maySeeToken } from './ownership.ts';
@@ -72,6 +74,7 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
     return withJson(c, bodyLimits, async body => {
       const view = viewOf(c);
       const submission = await submit(requesterOf(c), parseSubmit(body, limits), c.req.raw.signal);
+      noteSubmission(c, submission);
       return c.json(submitResponse(submission, view, version));
     });
   }
@@ -105,10 +108,17 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
   app.get('/container-token/:id', async c => c.json(describeTokenResponse(await findSubmission(c), viewOf(c))));
   app.delete('/container-token/:id', async c => {
     const submission = await findSubmission(c);
+    noteAction(c, 'token.revoke', { target: shownToken(submission.record.id) });
     await ledger.revoke(submission.record.id);
     return c.json(describeTokenResponse(submission, viewOf(c)));
   });
   return app;
+}
+
+/** A token that was issued, and the build or copy that it is of. */
+export function noteSubmission(c: Context, { record, build }: Submission): void {
+  const target = [shownToken(record.id), record.containerImage, build?.id].filter(Boolean).join(' ');
+  noteAction(c, 'token.issue', { target });
 }
 
 /** The page with the log of a build, or the result of a scan. */

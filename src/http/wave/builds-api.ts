@@ -1,4 +1,5 @@
 // Builds and copies: their records, their logs as they run, cancelling and retrying.
+
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import { CONTEXTS_PATH, type ContextOffers } from '../../builds/backends/kubernetes/archive.ts';
@@ -11,6 +12,7 @@ import type { Scans } from '../../scans/scans.ts';
 import { ApiError } from '../../submit/errors.ts';
 import type { RateLimitedBuilds } from '../../submit/rate-limited-builds.ts';
 import { isAdmin, requesterOf, requireRight } from '../middleware/authentication.ts';
+import { noteAction } from '../middleware/request-log.ts';
 import { createSendLog } from './build-log.ts';
 import { type BuildDetails, buildResponse, buildStatusResponse, hasEnded } from './build-response.ts';
 import { maySeeBuild } from './ownership.ts';
@@ -89,10 +91,12 @@ export function createBuildsApi(deps: {
     app.get(`${path}/:id/logs`, async c => sendLog(c, await see(c), describeFor(c)));
     app.post(`${path}/:id/cancel`, async c => {
       const build = await change(c);
+      noteAction(c, 'build.cancel', { target: build.id });
       return c.json(describeFor(c)((await builds.cancel(build.id)) ?? build));
     });
     app.post(`${path}/:id/retry`, async c => {
       const build = await change(c);
+      noteAction(c, 'build.retry', { target: build.id });
       requireRight(c, 'build', build.spec.target.repository);
       return c.json(describeFor(c)(await limitedBuilds.retry(requesterOf(c), build)));
     });

@@ -1,10 +1,12 @@
 // The tokens of the augment API: listed for whoever asked for them, and revoked together, such as all of a workflow.
+
 import { type Context, Hono } from 'hono';
 import { z } from 'zod';
 import { subjectOf } from '../../access/access.ts';
 import type { ListedToken, TokenLedger, TokenScope } from '../../pull/tokens/ledger.ts';
 import { tokenIdSchema } from '../../pull/tokens/record.ts';
 import { callerOf, isAdmin, requireCaller } from '../middleware/authentication.ts';
+import { noteAction } from '../middleware/request-log.ts';
 import { parseFields } from './json-body.ts';
 
 const MAX_PAGE = 1000;
@@ -49,6 +51,7 @@ export function createTokensApi(ledger: Pick<TokenLedger, 'list' | 'revokeAll'>)
     requireCaller(c);
     const { workflow } = parseFields(wantedSchema, c.req.query());
     const scope = listedScope(c);
+    noteAction(c, 'token.revoke', { target: `workflow ${workflow}` });
     return c.json({ revoked: scope ? await ledger.revokeAll({ ...scope, workflow }) : 0 });
   });
   return app;
