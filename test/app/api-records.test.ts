@@ -112,6 +112,16 @@ describe('a field that nobody reads', () => {
     else expect(Object(answer).warnings).toEqual([warning]);
   });
 
+  test('makes no layer of a build context, and is told where it was meant to be one', async () => {
+    const buildContext = { location: dataUrl(await makeLayer('a', 'b')), gzipDigst: 'sha256:' };
+    const answer = Object(
+      (await post('/v1alpha2/container', { containerFile: base64(`FROM ${app.base}\n`), buildContext }))[1],
+    );
+    expect(answer.warnings).toEqual([
+      'buildContext: was taken as a map of files, since no layer has "gzipDigst"; did you mean gzipDigest?',
+    ]);
+  });
+
   test('of another version of a client is none', async () => {
     const [, answer] = await post('/v1alpha2/container', {
       containerImage: app.image,

@@ -124,7 +124,7 @@ function listUnknownKeys(body: unknown): readonly string[] {
 
 function* findUnknownKeys(body: unknown): Generator<string, undefined> {
   yield* misspeltKeys(body);
-  const { containerConfig, packages, buildCompression, buildAttestations } = entriesOf(body);
+  const { containerConfig, packages, buildCompression, buildAttestations, buildContext } = entriesOf(body);
   yield* unknownKeys(containerConfig, CONFIG_KEYS, 'containerConfig.');
   const { layers } = entriesOf(containerConfig);
   for (const [at, layer] of (Array.isArray(layers) ? layers : []).entries())
@@ -134,6 +134,7 @@ function* findUnknownKeys(body: unknown): Generator<string, undefined> {
     yield* unknownKeys(entriesOf(packages)[name], known, `packages.${name}.`);
   yield* unknownKeys(buildCompression, BUILD_KEYS.compression, 'buildCompression.');
   yield* unknownKeys(buildAttestations, BUILD_KEYS.attestations, 'buildAttestations.');
+  yield* misspeltContext(buildContext);
 }
 
 function* misspeltKeys(body: unknown): Generator<string> {
@@ -141,6 +142,15 @@ function* misspeltKeys(body: unknown): Generator<string> {
   for (const key of unknown.slice(0, MAX_COMPARED)) {
     if (findSimilar(key, SUBMIT_KEYS) !== undefined) yield describeUnknownKey(key, SUBMIT_KEYS, '');
   }
+}
+
+/** A layer with a key that layers do not have is read as a map of files: probably not what was meant, if its location is an address. */
+function* misspeltContext(context: unknown): Generator<string> {
+  const { location } = entriesOf(context);
+  if (typeof location !== 'string' || !/^(?:data:|[a-z]+:\/\/)/i.test(location)) return;
+  const unknown = Object.keys(entriesOf(context)).find(key => !LAYER_KEYS.includes(key));
+  if (unknown !== undefined)
+    yield `buildContext: was taken as a map of files, since no layer has "${unknown.slice(0, MAX_KEY)}"; ${hintFor(unknown, LAYER_KEYS)}`;
 }
 
 function entriesOf(value: unknown): Readonly<Record<string, unknown>> {
@@ -152,9 +162,12 @@ function* unknownKeys(value: unknown, known: readonly string[], path: string): G
 }
 
 function describeUnknownKey(key: string, known: readonly string[], path: string): string {
+  return `${path}${key.slice(0, MAX_KEY)}: this field is unknown and was ignored; ${hintFor(key, known)}`;
+}
+
+function hintFor(key: string, known: readonly string[]): string {
   const similar = findSimilar(key, known);
-  const hint = similar === undefined ? `known are ${known.join(', ')}` : `did you mean ${similar}?`;
-  return `${path}${key.slice(0, MAX_KEY)}: this field is unknown and was ignored; ${hint}`;
+  return similar === undefined ? `known are ${known.join(', ')}` : `did you mean ${similar}?`;
 }
 
 type SubmitFields = z.infer<ReturnType<typeof createSubmitSchema>>;
