@@ -6,7 +6,7 @@ import { layerSourceSchema } from '../augment/layer-source.ts';
 import type { Memory } from '../memory.ts';
 import { type Digest, digestOf, isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
-import { createKeyedMutex } from '../state/keyed-mutex.ts';
+import { createProcessLocks } from '../state/locks.ts';
 import { isTransient, type RecordStore } from '../state/store.ts';
 import { type LeaseRuleLayers, ruleLayersIn } from './layers/layer-store.ts';
 
@@ -70,7 +70,7 @@ export function createDerivedDigests({
   const parts = createCollection({ store: records, name: 'made-digest', schema: z.object({ made: digest }) });
   const knownUntil = memory.openCache<number>();
   const unsaved = memory.openCache<DerivationRecord>();
-  const mutex = createKeyedMutex();
+  const mutex = createProcessLocks();
   /** Of records that are stored again, as most pulls do. */
   const ids = new WeakMap<DerivationRecord, Digest>();
   const slackMs = Math.min(RENEW_AFTER_MS, keepMs / 2);

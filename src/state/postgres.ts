@@ -11,16 +11,21 @@ import {
   type ServiceStore,
   WHOLE,
 } from './acknowledged.ts';
+import { createProcessLocks, createSharedLocks, LEASES } from './locks.ts';
+import { migrate, prepareStatements, UNEXPECTED } from './postgres-schema.ts';
 import {
   type Change,
   compareKeys,
   type Entry,
+  type Expectation,
   endOfPrefix,
   type ListOptions,
+  RecordConflict,
   type RecordStore,
   RecordStoreAway,
   RecordStoreFailed,
   RecordStoreFull,
+  type WriteOptions,
 } from './store.ts';
 
 export interface PostgresStore extends ServiceStore {
@@ -42,6 +47,8 @@ interface PostgresOptions {
   readonly directory: string;
   /** Whether to open them beside another process that holds them. The caller must not change records that it works on. */
   readonly isGuest?: boolean;
+  /** Whether other processes hold them at the same time, all of which say so: then locks are shared. */
+  readonly isShared?: boolean;
   /** For tests. Default: the clock of the server, which all its clients share. */
   readonly now?: () => Date;
   readonly onUnreadable?: RecordStore['onUnreadable'];
@@ -54,12 +61,23 @@ interface TlsOptions {
 }
 
 /**
- * Opens the records, and migrates them to this release. One process at a time holds them: it has a number, and the writes of an earlier
- * holder fail. Throws RecordStoreHeld where another process has them, RecordStoreFailed for a server that cannot be used, or for records of
- * a newer release. The caller closes the store.
+ * Opens the records, and migrates them to this release. One process at a time holds them, or several that all share them: they have a number, and
+ * the writes of an earlier holder fail. Throws RecordStoreHeld where another process has them, RecordStoreFailed for a server that cannot be
+ * used, or for records of a newer release. The caller closes the store.
  */
 export async function openPostgresStore(options: PostgresOptions): Promise<PostgresStore> {
-  const { url, schema, maxConnections, tls, memory, directory, isGuest = false, now, onUnreadable } = options;
+  const {
+    url,
+    schema,
+    maxConnections,
+    tls,
+    memory,
+    directory,
+    isGuest = false,
+    isShared = false,
+    now,
+    onUnreadable,
+  } = options;
   const connection: pg.ClientConfig = {
     connectionString: url,
     ...(tls && { ssl: tls }),
@@ -70,7 +88,12 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     keepAlive: true,
   };
   const statements = prepareStatements(schema);
-  const listener = createListener({ connection, schema, memory, isGuest });
+  const listener = createListener({
+    connection,
+    schema,
+    memory,
+    hold: isGuest ? 'none' : isShared ? 'shared' : 'alone',
+  });
   let holder: Holder;
   try {
     holder = await listener.open();
@@ -101,36 +124,58 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     }
   }
 
-  /** Throws RecordStoreFailed where another process holds the records by now. */
   async function change<R extends pg.QueryResultRow>(text: string, ids: readonly string[], values: readonly unknown[]) {
     const rows = await query<R>(text, [holder.number, listener.channel, announcementOf(ids), ...values]).finally(() =>
       listener.forget(ids),
     );
-    if (rows.length === 0) {
-      fault = 'another Veneer holds the records by now';
-      throw new RecordStoreFailed(`${fault}: stop one of the two, or give each a schema of its own`);
-    }
+    if (rows.length === 0) throw overtaken();
     return rows;
   }
 
-  async function write(changes: readonly Change[]): Promise<void> {
+  function overtaken(): RecordStoreFailed {
+    fault = 'another Veneer holds the records by now';
+    return new RecordStoreFailed(`${fault}: stop one of the two, or give each a schema of its own`);
+  }
+
+  async function write(changes: readonly Change[], { expected = [], isVolatile = false }: WriteOptions = {}) {
     // A statement may change a record once, so the last change of each counts. In order of their keys, as others lock them as well.
     const last = new Map(changes.map(each => [idOf(each.collection, each.key), each]));
     const ordered = [...last].sort(([a], [b]) => compareKeys(a, b)).map(([, each]) => each);
     const puts = ordered.filter(each => each.kind === 'put');
     const deletes = ordered.filter(each => each.kind === 'delete');
-    await change(
-      statements.write,
-      [...last.keys()],
-      [
-        deletes.map(({ collection }) => collection),
-        deletes.map(({ key }) => key),
-        puts.map(({ collection }) => collection),
-        puts.map(({ key }) => key),
-        puts.map(({ value }) => Buffer.from(value)),
-        puts.map(({ expiresAt }) => expiresAt?.getTime() ?? null),
-      ],
-    );
+    const ids = [...last.keys()];
+    const values = [
+      ...columnsOf(deletes),
+      ...columnsOf(puts),
+      puts.map(({ value }) => Buffer.from(value)),
+      puts.map(({ expiresAt }) => expiresAt?.getTime() ?? null),
+    ];
+    const isPlain = expected.length === 0 && !isVolatile && puts.every(({ ttlMs }) => ttlMs === undefined);
+    if (isPlain) await change(statements.write, ids, values);
+    else {
+      const ttls = puts.map(({ ttlMs }) => ttlMs ?? null);
+      const before = expected.map(({ value }) => value && Buffer.from(value));
+      await changeIfExpected(ordered, ids, [...values, ttls, ...columnsOf(expected), before, isVolatile]);
+    }
+  }
+
+  async function changeIfExpected(changes: readonly Change[], ids: readonly string[], values: readonly unknown[]) {
+    // Nobody reads a lease from the cache, and whoever waits for it waits for its end.
+    const isHeard = changes.some(({ kind, collection }) => kind === 'delete' || collection !== LEASES);
+    const announcement = isHeard ? announcementOf(ids) : null;
+    const parameters = [holder.number, listener.channel, announcement, time(), ...values];
+    const [row] = await query<{ conflict: string | null }>(statements.change, parameters)
+      .catch(error => {
+        if (codeOf(error) !== UNEXPECTED) throw error;
+        return [{ conflict: '/' }];
+      })
+      .finally(() => listener.forget(ids));
+    const conflict = row?.conflict ?? undefined;
+    if (conflict === '') throw overtaken();
+    if (conflict === undefined) return;
+    // It is read again, and not from the cache: the announcement may be on its way.
+    listener.forget([conflict]);
+    throw new RecordConflict(recordOf(conflict));
   }
 
   function rangeOf(collection: string, { prefix = '', after = '', limit }: ListOptions) {
@@ -140,6 +185,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
   return {
     onUnreadable,
     condition,
+    locks: isShared || isGuest ? createSharedLocks({ store: { write }, ...listener }) : createProcessLocks(),
     findFault: () => fault ?? listener.findFault(),
     async get(collection, key) {
       const id = idOf(collection, key);
@@ -160,8 +206,8 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
       const [row] = await change<{ was_live: boolean }>(statements.delete, [idOf(collection, key)], values);
       return row?.was_live ?? false;
     },
-    async write(changes) {
-      if (changes.length > 0) await write(changes);
+    async write(changes, options) {
+      if (changes.length > 0 || options?.expected) await write(changes, options);
     },
     async list(collection, selection) {
       const rows = await query<{ key: string }>(statements.list, rangeOf(collection, selection));
@@ -195,67 +241,13 @@ const CACHED_MS = 60_000;
 /** A deadlock, or a conflict with another transaction: nothing was changed. */
 const ROLLED_BACK: ReadonlySet<string> = new Set(['40001', '40P01']);
 
-/** Released ones are immutable: each migrates the schema numbered by its index to the next. */
-const MIGRATIONS = [
-  (schema: string) => `
-    CREATE TABLE ${schema}.records (
-      collection text COLLATE "C" NOT NULL,
-      key text COLLATE "C" NOT NULL,
-      value bytea NOT NULL,
-      expires_at bigint,
-      PRIMARY KEY (collection, key)
-    );
-    CREATE INDEX records_by_expiry ON ${schema}.records (expires_at) WHERE expires_at IS NOT NULL;
-    CREATE TABLE ${schema}.holder (id text NOT NULL, number bigint NOT NULL);
-    INSERT INTO ${schema}.holder VALUES (replace(gen_random_uuid()::text, '-', ''), 0);`,
-];
-
-/** Changes take the number of the holder, the channel and the notification first, and return no row unless the caller is the holder. */
-function prepareStatements(schema: string) {
-  const records = `${schema}.records`;
-  const now = (parameter: string) =>
-    `(SELECT coalesce(${parameter}::bigint, (extract(epoch FROM clock_timestamp()) * 1000)::bigint))`;
-  const live = `(expires_at IS NULL OR expires_at > ${now('$1')})`;
-  const range = `FROM ${records} WHERE collection = $2 AND key >= $3 AND ($4::text IS NULL OR key < $4) AND key > $5 AND ${live} ORDER BY key LIMIT $6`;
-  // The holder is locked until the change is durable: the next one waits for it.
-  const holder = `holder AS (SELECT FROM ${schema}.holder WHERE number = $1::bigint FOR SHARE)`;
-  const held = 'EXISTS (SELECT FROM holder)';
-  return {
-    get: `SELECT value, expires_at - ${now('$1')} AS ttl FROM ${records} WHERE collection = $2 AND key = $3 AND ${live}`,
-    // $5 is the key to start after: without one it is empty, and no key is.
-    list: `SELECT key ${range}`,
-    entries: `SELECT key, value ${range}`,
-    write: `WITH ${holder},
-      deleted AS (
-        DELETE FROM ${records} AS old USING unnest($4::text[], $5::text[]) AS d (collection, key)
-        WHERE old.collection = d.collection AND old.key = d.key AND ${held}
-      ),
-      written AS (
-        INSERT INTO ${records} (collection, key, value, expires_at)
-        SELECT * FROM unnest($6::text[], $7::text[], $8::bytea[], $9::bigint[]) AS p WHERE ${held}
-        ON CONFLICT (collection, key) DO UPDATE SET value = EXCLUDED.value, expires_at = EXCLUDED.expires_at
-      )
-      SELECT pg_notify($2, $3) FROM holder`,
-    delete: `WITH ${holder},
-      deleted AS (
-        DELETE FROM ${records} WHERE collection = $5 AND key = $6 AND ${held}
-        RETURNING expires_at IS NULL OR expires_at > ${now('$4')} AS was_live
-      )
-      SELECT pg_notify($2, $3), coalesce((SELECT was_live FROM deleted), false) AS was_live FROM holder`,
-    sweep: `WITH swept AS (
-        DELETE FROM ${records} WHERE ctid = ANY(ARRAY(
-          SELECT ctid FROM ${records} WHERE expires_at <= ${now('$1')} ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
-        )) RETURNING 1
-      )
-      SELECT count(*) FROM swept`,
-  };
-}
-
 interface Holder {
   /** Identifies the records for as long as they exist. */
   readonly id: string;
-  /** Incremented by each process that takes hold of them. */
+  /** Incremented by each process that takes hold of them, or by the first of several that share them. */
   readonly number: string;
+  /** Whether nobody had them before. */
+  readonly isFirst: boolean;
 }
 
 const REMEDY =
@@ -263,9 +255,8 @@ const REMEDY =
   'state.postgres, or restore a dump of it; or, to accept that all content without a record is collected, remove acknowledged.json from the data directory';
 
 /** Records in the data directory which records its content belongs to, and compares them. */
-function findCondition(directory: string, { id, number }: Holder): RecordsCondition {
+function findCondition(directory: string, { id, isFirst: isNew }: Holder): RecordsCondition {
   const noted = readAcknowledged(directory);
-  const isNew = number === '1';
   const isOther = noted ? noted.id !== id : isNew && hasStoredBytes(directory);
   const acknowledged = createAcknowledged(directory);
   // If nothing was noted before, the mismatch itself is noted.
@@ -278,18 +269,20 @@ const HEARTBEAT_MS = 250;
 /** If the server does not respond for this long, notifications since then may be lost. */
 const SILENT_MS = 1_000;
 const MAX_RECONNECT_MS = 2_000;
+const SHARE_RETRY_MS = 100;
+const MAX_SHARE_ATTEMPTS = 30;
 
 /** The connection that holds the records and receives notifications. While it is lost nothing is cached, and the version is unknown. */
 function createListener({
   connection,
   schema,
   memory,
-  isGuest,
+  hold,
 }: {
   readonly connection: pg.ClientConfig;
   readonly schema: string;
   readonly memory: Memory;
-  readonly isGuest: boolean;
+  readonly hold: 'none' | 'alone' | 'shared';
 }) {
   const channel = `veneer_${schema}`;
   let cache = memory.openCache<{ readonly value: Uint8Array | undefined }>();
@@ -299,7 +292,21 @@ function createListener({
   let fault: string | undefined;
   const closing = new AbortController();
 
+  function stopHearing(): void {
+    heardAt = Number.NEGATIVE_INFINITY;
+  }
+
+  /** By the ids of their leases: who waits for a lock. */
+  const waiting = new Map<string, Set<() => void>>();
+
+  function hear(ids: readonly string[] | undefined): void {
+    forget(ids);
+    for (const id of ids ?? waiting.keys()) for (const wake of waiting.get(id) ?? []) wake();
+  }
+
   function forget(ids: readonly string[] | undefined): void {
+    // Locks come and go all the time, and nobody caches them.
+    if (ids?.every(id => id.startsWith(`${LEASES}/`))) return;
     version += 1;
     if (ids) for (const id of ids) cache.delete(id);
     else cache = memory.openCache();
@@ -311,15 +318,14 @@ function createListener({
     // A connection that breaks ends its heartbeat.
     next.on('error', () => {});
     next.on('end', () => {
-      if (client === next) heardAt = Number.NEGATIVE_INFINITY;
+      if (client === next) stopHearing();
     });
-    next.on('notification', ({ payload }) => forget(idsOf(payload)));
+    next.on('notification', ({ payload }) => hear(idsOf(payload)));
     try {
       await next.connect();
       await next.query(`LISTEN ${channel}`);
-      if (isGuest) return next;
-      const { rows } = await next.query('SELECT pg_try_advisory_lock(hashtextextended($1, 0)) AS is_held', [channel]);
-      if (!rows[0]?.is_held) throw new RecordStoreHeld(`another Veneer holds the records of the schema ${schema}`);
+      if (hold === 'alone' && !(await lock(next, 'pg_try_advisory_lock'))) throw held();
+      if (hold === 'shared') await share(next);
       return next;
     } catch (error) {
       await next.end().catch(() => {});
@@ -327,14 +333,51 @@ function createListener({
     }
   }
 
+  async function lock(current: pg.Client, how: string): Promise<boolean> {
+    const { rows } = await current.query(`SELECT ${how}(hashtextextended($1, 0)) AS is_done`, [channel]);
+    return rows[0]?.is_done === true;
+  }
+
+  /** Waits for the first of those that share the records, which has them alone for a moment. */
+  async function share(current: pg.Client): Promise<void> {
+    for (let attempt = 1; !(await lock(current, 'pg_try_advisory_lock_shared')); attempt += 1) {
+      if (attempt === MAX_SHARE_ATTEMPTS) throw held(', which does not share them (state.postgres.replicas)');
+      await setTimeout(SHARE_RETRY_MS);
+    }
+  }
+
+  function held(detail = ''): RecordStoreHeld {
+    return new RecordStoreHeld(`another Veneer holds the records of the schema ${schema}${detail}`);
+  }
+
+  /** Nobody who had the records before may write from now on. The first of several counts for all of them. */
+  async function takeHold(current: pg.Client): Promise<Holder> {
+    const isAlone = hold === 'alone' || (hold === 'shared' && (await isOnlyOne(current)));
+    const update = `UPDATE ${schema}.holder SET number = number + 1 RETURNING id, number`;
+    const { rows } = await current.query<Holder>(isAlone ? update : `SELECT id, number FROM ${schema}.holder`);
+    if (hold === 'shared' && isAlone) await lock(current, 'pg_advisory_unlock');
+    const [holder] = rows;
+    if (!holder) throw new RecordStoreFailed(`the table ${schema}.holder is empty`);
+    return { ...holder, isFirst: isAlone && holder.number === '1' };
+  }
+
+  /** Then it has the lock alone as well. */
+  function isOnlyOne(current: pg.Client): Promise<boolean> {
+    return lock(current, 'pg_try_advisory_lock');
+  }
+
   /** Sends heartbeats until the connection breaks. */
   async function beat(current: pg.Client): Promise<void> {
     while (!closing.signal.aborted) {
       const askedAt = performance.now();
-      await current.query({ text: 'SELECT', query_timeout: SILENT_MS } as pg.QueryConfig);
+      await ping(current);
       heardAt = askedAt;
       await setTimeout(HEARTBEAT_MS, undefined, { signal: closing.signal, ref: false });
     }
+  }
+
+  async function ping(current: pg.Client): Promise<void> {
+    await current.query({ text: 'SELECT', query_timeout: SILENT_MS } as pg.QueryConfig);
   }
 
   async function keepListening(first: pg.Client): Promise<void> {
@@ -350,7 +393,7 @@ function createListener({
         if (closing.signal.aborted) return;
         fault = toError(error).message;
       }
-      heardAt = Number.NEGATIVE_INFINITY;
+      stopHearing();
       void client?.end().catch(() => {});
       client = undefined;
       await setTimeout(waitMs, undefined, { signal: closing.signal, ref: false }).catch(() => {});
@@ -360,6 +403,19 @@ function createListener({
   return {
     channel,
     forget,
+    watch(key: string, wake: () => void): () => void {
+      const id = idOf(LEASES, key);
+      const wakes = waiting.get(id) ?? new Set();
+      waiting.set(id, wakes.add(wake));
+      return () => {
+        wakes.delete(wake);
+        if (wakes.size === 0 && waiting.get(id) === wakes) waiting.delete(id);
+      };
+    },
+    /** From then on what was committed before is known: the server announces that before it answers. Otherwise nothing is cached. */
+    async catchUp(): Promise<void> {
+      if (client) await ping(client).catch(stopHearing);
+    },
     findFault: () => fault,
     get cache() {
       return cache;
@@ -369,11 +425,7 @@ function createListener({
       const first = await connect();
       try {
         await migrate(first, schema);
-        const change = isGuest ? 'SELECT id, number FROM' : 'UPDATE';
-        const end = isGuest ? '' : 'SET number = number + 1 RETURNING id, number';
-        const { rows } = await first.query<Holder>(`${change} ${schema}.holder ${end}`);
-        const [holder] = rows;
-        if (!holder) throw new RecordStoreFailed(`the table ${schema}.holder is empty`);
+        const holder = await takeHold(first);
         heardAt = performance.now();
         void keepListening(first);
         return holder;
@@ -389,32 +441,6 @@ function createListener({
   };
 }
 
-async function migrate(client: pg.Client, schema: string): Promise<void> {
-  await client.query('BEGIN');
-  try {
-    // A command may open the records while a service starts.
-    await client.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`veneer_${schema}_migration`]);
-    await client.query(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
-    await client.query(`CREATE TABLE IF NOT EXISTS ${schema}.migrations (version integer NOT NULL)`);
-    const { rows } = await client.query(`SELECT coalesce(max(version), 0) AS version FROM ${schema}.migrations`);
-    const version = Number(rows[0]?.version);
-    if (version > MIGRATIONS.length) {
-      throw new RecordStoreFailed(
-        `the schema ${schema} has version ${version}, of a newer Veneer, and this one knows versions up to ${MIGRATIONS.length}: start the newer one again`,
-      );
-    }
-    for (const [at, step] of MIGRATIONS.entries()) {
-      if (at < version) continue;
-      await client.query(step(schema));
-      await client.query(`INSERT INTO ${schema}.migrations VALUES ($1)`, [at + 1]);
-    }
-    await client.query('COMMIT');
-  } catch (error) {
-    await client.query('ROLLBACK').catch(() => {});
-    throw error;
-  }
-}
-
 /** Another process holds the records. */
 export class RecordStoreHeld extends Error {
   override readonly name = 'RecordStoreHeld';
@@ -423,6 +449,15 @@ export class RecordStoreHeld extends Error {
 /** Collections have no slash in their names. */
 function idOf(collection: string, key: string): string {
   return `${collection}/${key}`;
+}
+
+function recordOf(id: string): Pick<Expectation, 'collection' | 'key'> {
+  const end = id.indexOf('/');
+  return { collection: id.slice(0, end), key: id.slice(end + 1) };
+}
+
+function columnsOf(records: readonly Pick<Expectation, 'collection' | 'key'>[]) {
+  return [records.map(({ collection }) => collection), records.map(({ key }) => key)] as const;
 }
 
 /** The maximum length of a notification's payload. */

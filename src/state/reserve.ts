@@ -123,10 +123,11 @@ export function createReservedStore(store: SqliteStore, reserve: Reserve): Sqlit
     entries: store.entries,
     put: (...put) => adding(() => store.put(...put)),
     write: (changes, options) =>
-      options?.makesRoom ? removing(() => store.write(changes)) : adding(() => store.write(changes)),
+      options?.makesRoom ? removing(() => store.write(changes, options)) : adding(() => store.write(changes, options)),
     delete: (...key) => removing(() => store.delete(...key)),
     sweep: () => removing(store.sweep),
     version: store.version,
+    locks: store.locks,
     close: store.close,
   };
 }

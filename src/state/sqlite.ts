@@ -15,6 +15,7 @@ import {
   WHOLE,
 } from './acknowledged.ts';
 import { StateFault } from './data-directory.ts';
+import { createProcessLocks } from './locks.ts';
 import { BUSY_TIMEOUT_MS, openDatabase, quickCheck } from './schema.ts';
 import { isBusy, toError, toFailure } from './sqlite-error.ts';
 import { compareKeys, endOfPrefix, type ListOptions, type RecordStore, RecordStoreDamaged } from './store.ts';
@@ -113,13 +114,13 @@ export function createSqliteStore({
       return row?.value instanceof Uint8Array ? row.value : undefined;
     },
     async put(collection, key, value, options) {
-      await write({ kind: 'write', changes: [{ kind: 'put', collection, key, value, ...options }] });
+      await write({ kind: 'write', changes: [{ kind: 'put', collection, key, value, ...options }], nowMs: time() });
     },
     async delete(collection, key) {
       return (await write({ kind: 'delete', collection, key, nowMs: time() })) > 0;
     },
-    async write(changes) {
-      if (changes.length > 0) await write({ kind: 'write', changes });
+    async write(changes, { expected } = {}) {
+      if (changes.length > 0 || expected) await write({ kind: 'write', changes, expected, nowMs: time() });
     },
     async list(collection, options) {
       const rows = await select(statements.list, MAX_KEYS_AT_ONCE, { collection, ...options });
@@ -144,6 +145,8 @@ export function createSqliteStore({
       return swept;
     },
     version: version.read,
+    // No other process writes what is decided under them: see lockDirectory.
+    locks: createProcessLocks(),
     get condition() {
       return condition;
     },

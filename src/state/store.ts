@@ -7,14 +7,11 @@ export interface RecordStore {
   put(collection: string, key: string, value: Uint8Array, options?: PutOptions): Promise<void>;
   /** Returns whether there was such a record. */
   delete(collection: string, key: string): Promise<boolean>;
-  /** Applies all changes, in order, or none of them; durable when it resolves. Readers never see a part of them. */
-  write(
-    changes: readonly Change[],
-    options?: {
-      /** Whether the changes free more space than they take: they may then use the reserve of a full disk. */
-      readonly makesRoom?: boolean;
-    },
-  ): Promise<void>;
+  /**
+   * Applies all changes, in order, or none of them; durable when it resolves. Readers never see a part of them. Throws RecordConflict where
+   * a record is not as expected: then nothing was changed.
+   */
+  write(changes: readonly Change[], options?: WriteOptions): Promise<void>;
   /** Keys in ascending order, at most `limit` of them. Beyond a few hundred, concurrent changes may be included or not. */
   list(collection: string, options: ListOptions): Promise<readonly string[]>;
   /** Like `list`, with the values. */
@@ -26,6 +23,8 @@ export interface RecordStore {
    * Undefined while the number is unknown. Cheap enough for every request.
    */
   version(): number | undefined;
+  /** Locks by key, shared by all who may write these records; of one process alone where only that may. */
+  readonly locks: Locks;
   close(): Promise<void>;
   /** Called with records that were skipped because they are unreadable. */
   readonly onUnreadable?: ((error: RecordUnreadable) => void) | undefined;
@@ -38,18 +37,55 @@ export class RecordUnreadable extends Error {
 
 export interface PutOptions {
   readonly expiresAt?: Date;
+  /** In place of `expiresAt`: milliseconds from the write on, by the clock of the store, which all its users share. */
+  readonly ttlMs?: number;
 }
 
 /** Deleting an absent record has no effect. */
 export type Change =
-  | {
+  | ({
       readonly kind: 'put';
       readonly collection: string;
       readonly key: string;
       readonly value: Uint8Array;
-      readonly expiresAt?: Date;
-    }
+    } & PutOptions)
   | { readonly kind: 'delete'; readonly collection: string; readonly key: string };
+
+export interface WriteOptions {
+  /** Whether the changes free more space than they take: they may then use the reserve of a full disk. */
+  readonly makesRoom?: boolean;
+  /** Compared in the transaction that makes the changes: no write of anybody comes between the two. */
+  readonly expected?: readonly Expectation[];
+  /** Whether a crash of the store may take the changes back, as it may a lease: they need not wait for the disk. */
+  readonly isVolatile?: boolean;
+}
+
+/** What a record has to be for a write to be made. */
+export interface Expectation {
+  readonly collection: string;
+  readonly key: string;
+  /** Undefined: there is no such record, or it has expired. */
+  readonly value: Uint8Array | undefined;
+}
+
+export interface Locks {
+  /**
+   * Runs `work` while nobody else has the key. Those of one process come in order, and several processes in any. Must not be nested under
+   * one key. Throws RecordStoreBusy where others have it for too long.
+   */
+  withLock<T>(key: string, work: (lock: Lock) => Promise<T>): Promise<T>;
+  /** The same where the key is free; otherwise undefined, and `work` does not run. */
+  withFreeLock<T>(key: string, work: (lock: Lock) => Promise<T>): Promise<T | undefined>;
+  /** Whether any work of this process runs or waits under this key. */
+  isLocked(key: string): boolean;
+}
+
+export interface Lock {
+  /** Expected by each write that relies on the lock: it fails once the lock has passed to another holder, or may have. */
+  readonly fence: readonly Expectation[];
+  /** Aborted once the lock is lost, as far as this process knows. */
+  readonly lost: AbortSignal;
+}
 
 export interface ListOptions {
   /** Only keys with this prefix. */
@@ -104,6 +140,18 @@ export async function* entriesOf<V>(
 export class RecordStoreBusy extends Error {
   override readonly name = 'RecordStoreBusy';
   readonly code = 'EBUSY';
+}
+
+/** A record is not as a write expected it: somebody else has changed it, or a lock has been lost. Nothing was changed. */
+export class RecordConflict extends Error {
+  override readonly name = 'RecordConflict';
+  readonly code = 'ERECORDCONFLICT';
+  readonly record: Pick<Expectation, 'collection' | 'key'>;
+
+  constructor({ collection, key }: Pick<Expectation, 'collection' | 'key'>, options?: ErrorOptions) {
+    super(`the record ${collection}/${key} was changed meanwhile`, options);
+    this.record = { collection, key };
+  }
 }
 
 /** The server of the records does not answer, or ended the connection: a change may have been made or not. May be retried. */

@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
 import { createAcknowledged, type RecordsFault } from './acknowledged.ts';
 import { type Failure, isBusy, toFailure } from './sqlite-error.ts';
-import type { Change } from './store.ts';
+import { type Change, type Expectation, RecordConflict } from './store.ts';
 
 /** The arguments of the thread. */
 export interface WriterOptions {
@@ -18,7 +18,12 @@ export interface WriterOptions {
 }
 
 export type Job =
-  | { readonly kind: 'write'; readonly changes: readonly Change[] }
+  | {
+      readonly kind: 'write';
+      readonly changes: readonly Change[];
+      readonly expected?: readonly Expectation[] | undefined;
+      readonly nowMs: number;
+    }
   | { readonly kind: 'delete'; readonly collection: string; readonly key: string; readonly nowMs: number }
   | { readonly kind: 'sweep'; readonly nowMs: number; readonly limit: number }
   | { readonly kind: 'accept' };
@@ -39,6 +44,9 @@ const statements = {
   put: database.prepare('INSERT OR REPLACE INTO records (collection, key, value, expires_at) VALUES (?, ?, ?, ?)'),
   delete: database.prepare(
     'DELETE FROM records WHERE collection = ? AND key = ? RETURNING expires_at IS NULL OR expires_at > ? AS is_live',
+  ),
+  get: database.prepare(
+    'SELECT value FROM records WHERE collection = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)',
   ),
   sweep: database.prepare(
     'DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)',
@@ -120,7 +128,8 @@ function attempt(job: Job): Answer {
 
 function run(job: Job): number {
   if (job.kind === 'write') {
-    job.changes.forEach(apply);
+    for (const each of job.expected ?? []) requireAsExpected(each, job.nowMs);
+    for (const change of job.changes) apply(change, job.nowMs);
     return 0;
   }
   if (job.kind === 'delete') return statements.delete.get(job.collection, job.key, job.nowMs)?.is_live === 1 ? 1 : 0;
@@ -129,10 +138,21 @@ function run(job: Job): number {
   return 0;
 }
 
-function apply(change: Change): void {
+/** Throws RecordConflict. */
+function requireAsExpected({ collection, key, value }: Expectation, nowMs: number): void {
+  const found = statements.get.get(collection, key, nowMs)?.value;
+  const isEqual = found instanceof Uint8Array ? value && Buffer.compare(found, value) === 0 : !value;
+  if (!isEqual) throw new RecordConflict({ collection, key });
+}
+
+function apply(change: Change, nowMs: number): void {
   const { collection, key } = change;
-  if (change.kind === 'delete') statements.delete.get(collection, key, 0);
-  else statements.put.run(collection, key, change.value, change.expiresAt?.getTime() ?? null);
+  if (change.kind === 'delete') {
+    statements.delete.get(collection, key, 0);
+    return;
+  }
+  const { value, expiresAt, ttlMs } = change;
+  statements.put.run(collection, key, value, ttlMs === undefined ? (expiresAt?.getTime() ?? null) : nowMs + ttlMs);
 }
 
 function countChanges(): unknown {

@@ -1,11 +1,14 @@
 // Records in a real PostgreSQL: the contract, what it does when the server is away, and that one process at a time holds them.
+import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { createMemory } from '../../src/memory.ts';
 import { openPostgresStore, type PostgresStore } from '../../src/state/postgres.ts';
+import { locksContract } from '../contract/locks.ts';
 import { recordStoreContract } from '../contract/record-store.ts';
 import { findMissingTools } from './support/clients.ts';
 import { POSTGRES_COMMANDS, type Postgres, startPostgres } from './support/postgres.ts';
@@ -31,7 +34,7 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
   afterEach(() => rm(directory, { recursive: true }));
 
   const newSchema = () => `veneer_${schemas++}`;
-  const open = (schema: string, options: { readonly now?: () => Date; readonly isGuest?: boolean } = {}) =>
+  const open = (schema: string, options: Partial<Parameters<typeof openPostgresStore>[0]> = {}) =>
     openPostgresStore({
       ...{ url: postgres.url, schema, directory },
       maxConnections: 4,
@@ -53,6 +56,13 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
 
   describe('contract', () => {
     recordStoreContract(({ now }) => open(newSchema(), { now }));
+  });
+
+  describe('locks', () => {
+    locksContract(async ({ now }) => {
+      const schema = newSchema();
+      return [await open(schema, { now, isShared: true }), await open(schema, { now, isShared: true })];
+    });
   });
 
   test('finds its records after a restart', async () => {
@@ -151,6 +161,79 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
     expect(await read(store, 'a')).toBe('new');
   });
 
+  test('is shared by those that say so, and by nobody else', async () => {
+    const schema = newSchema();
+    const share = async () => {
+      const store = await open(schema, { isShared: true });
+      onTestFinished(() => store.close());
+      return store;
+    };
+    const alone = await open(schema);
+    await expect(open(schema, { isShared: true })).rejects.toThrow('does not share them (state.postgres.replicas)');
+    await alone.close();
+    const [first, second] = await Promise.all([share(), share()]);
+    await expect(open(schema)).rejects.toThrow('another Veneer holds the records');
+    await first.put('tags', 'a', bytes('one'));
+    expect(await read(second, 'a')).toBe('one');
+    await second.put('tags', 'a', bytes('two'));
+    await waitUntil(async () => expect(await read(first, 'a')).toBe('two'));
+    // Its lock passes on in the moment in which it is released, whoever holds it.
+    const order: string[] = [];
+    const held = Promise.withResolvers<void>();
+    const done = first.locks.withLock('a', async () => {
+      order.push('first');
+      held.resolve();
+      await second.list('tags', { limit: 1 });
+      order.push('first ends');
+    });
+    await held.promise;
+    await second.locks.withLock('a', async () => void order.push('second'));
+    await done;
+    expect(order).toEqual(['first', 'first ends', 'second']);
+    // A process that shared them before writes nothing after one that had them alone.
+    await waitUntil(async () => {
+      await postgres.query(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'`);
+      await (await open(schema)).close();
+    });
+    await expect(first.put('tags', 'a', bytes('late'))).rejects.toThrow('another Veneer holds the records by now');
+    await expect(
+      first.write([], { expected: [{ collection: 'tags', key: 'a', value: bytes('two') }] }),
+    ).rejects.toThrow('another Veneer holds the records by now');
+  });
+
+  test('a process reads under a lock what others wrote under it, also where it has not yet heard of that', async () => {
+    const schema = newSchema();
+    const near = await open(schema, { isShared: true });
+    const slow = await startSlowWay(postgres.url);
+    const far = await open(schema, { isShared: true, url: slow.url });
+    onTestFinished(async () => {
+      await Promise.all([near.close(), far.close()]);
+      await slow.close();
+    });
+    await near.put('tags', 'a', bytes('one'));
+    const isCached = async () => {
+      await read(far, 'a');
+      await postgres.query(`UPDATE ${schema}.records SET value = 'one' WHERE collection = 'tags'`);
+      return (await read(far, 'a')) === 'one';
+    };
+    await waitUntil(async () => expect(await isCached()).toBe(true));
+    slow.hold();
+    await near.locks.withLock('a', ({ fence }) =>
+      near.write([{ kind: 'put', collection: 'tags', key: 'a', value: bytes('two') }], { expected: fence }),
+    );
+    let isOver = false;
+    const found = far.locks
+      .withLock('a', () => read(far, 'a'))
+      .finally(() => {
+        isOver = true;
+      });
+    const leases = `SELECT key FROM ${schema}.records WHERE collection = 'lease'`;
+    // It gives up hearing after a second, and then it caches nothing.
+    await waitUntil(async () => expect(isOver || (await postgres.query(leases)).length).toBeTruthy());
+    slow.release();
+    expect(await found).toBe('two');
+  });
+
   test('lets a command in beside the service, which sees what it writes', async () => {
     const schema = newSchema();
     const store = await use(schema);
@@ -247,3 +330,24 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
     for (const [key, value] of acknowledged) expect(await read(store, key)).toBe(value);
   });
 });
+
+/** A way to the server on which the first connection, that which listens, can be held up from the server to the client. */
+async function startSlowWay(url: string) {
+  const { hostname, port } = new URL(url);
+  let first: { readonly client: Socket; readonly server: Socket } | undefined;
+  const way = createServer(client => {
+    const server = connect(Number(port), hostname);
+    first ??= { client, server };
+    for (const [from, to] of [[client, server] as const, [server, client] as const]) {
+      from.pipe(to);
+      from.on('error', () => to.destroy());
+    }
+  }).listen(0, '127.0.0.1');
+  await once(way, 'listening');
+  return {
+    url: url.replace(`:${port}`, `:${Object(way.address()).port}`),
+    hold: () => first?.server.unpipe(),
+    release: () => first?.server.pipe(first.client),
+    close: () => new Promise(resolve => way.close(resolve)),
+  };
+}

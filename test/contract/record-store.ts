@@ -1,6 +1,9 @@
 // What every record store keeps to: each sentence of src/state/store.ts as a test.
+import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Change, RecordStore } from '../../src/state/store.ts';
+import { type Change, type Expectation, RecordConflict, type RecordStore } from '../../src/state/store.ts';
+
+type FuzzedValue<A> = A extends fc.Arbitrary<infer T> ? T : never;
 
 export function recordStoreContract(
   createStore: (options: { readonly now: () => Date }) => Promise<RecordStore>,
@@ -166,5 +169,114 @@ export function recordStoreContract(
     time = START;
     expect(await store.get('tokens', 'a')).toBeUndefined();
     expect(await read('tokens', 'c')).toBe('three');
+  });
+
+  const expecting = (key: string, text?: string): Expectation => ({
+    ...{ collection: 'tags', key },
+    value: text === undefined ? undefined : value(text),
+  });
+
+  test('writes where all is as expected, and otherwise changes nothing and names what was not', async () => {
+    await store.put('tags', 'a', value('one'));
+    await store.write([put('a', 'two'), put('b', 'new')], { expected: [expecting('a', 'one'), expecting('b')] });
+    expect([await read('tags', 'a'), await read('tags', 'b')]).toEqual(['two', 'new']);
+    for (const expected of [expecting('a', 'one'), expecting('a', ''), expecting('a'), expecting('c', 'three')]) {
+      const late = store.write([put('a', 'three'), remove('b')], { expected: [expecting('b', 'new'), expected] });
+      await expect(late).rejects.toMatchObject({
+        name: 'RecordConflict',
+        record: { collection: 'tags', key: expected.key },
+      });
+    }
+    expect([await read('tags', 'a'), await read('tags', 'b')]).toEqual(['two', 'new']);
+  });
+
+  test('expects records that it does not change, and deletes what it expects', async () => {
+    await store.put('tags', 'a', value('one'));
+    await expect(store.write([], { expected: [expecting('a', 'two')] })).rejects.toThrow(RecordConflict);
+    await store.write([remove('a'), put('b', 'two')], { expected: [expecting('a', 'one'), expecting('never there')] });
+    expect([await read('tags', 'a'), await read('tags', 'b')]).toEqual([undefined, 'two']);
+  });
+
+  test('counts what has expired as absent', async () => {
+    await store.put('tags', 'a', value('one'), { expiresAt: inSeconds(60) });
+    await expect(store.write([put('a', 'two')], { expected: [expecting('a')] })).rejects.toThrow(RecordConflict);
+    time += 60_000;
+    await expect(store.write([put('a', 'two')], { expected: [expecting('a', 'one')] })).rejects.toThrow(RecordConflict);
+    await store.write([put('a', 'two')], { expected: [expecting('a')], isVolatile: true });
+    expect(await read('tags', 'a')).toBe('two');
+  });
+
+  test('a time to live begins with the write', async () => {
+    await store.put('tags', 'a', value('one'), { ttlMs: 1000 });
+    await store.write([{ kind: 'put', collection: 'tags', key: 'b', value: value('two'), ttlMs: 2000 }]);
+    time += 999;
+    expect(await store.list('tags', { limit: 10 })).toEqual(['a', 'b']);
+    time += 1;
+    expect(await store.list('tags', { limit: 10 })).toEqual(['b']);
+    expect(await store.sweep()).toBe(1);
+  });
+
+  test('of many that expect the same, one at a time writes, and nothing is lost', async () => {
+    // Each account is expected where it is read, and no money comes or goes.
+    const accounts = ['a', 'b', 'c'];
+    for (const key of accounts) await store.put('tags', key, value('100'));
+    const transfer = fc.record({
+      from: fc.constantFrom(...accounts),
+      to: fc.constantFrom(...accounts),
+      amount: fc.nat({ max: 60 }),
+      isClaim: fc.boolean(),
+    });
+    const claims = new Map<string, number>();
+    async function run({ from, to, amount, isClaim }: FuzzedValue<typeof transfer>, at: number): Promise<void> {
+      const [before, after] = [(await read('tags', from)) ?? '', (await read('tags', to)) ?? ''];
+      if (from === to || Number(before) < amount) return;
+      const claim = `claim-${from}`;
+      const changes = [put(from, `${Number(before) - amount}`), put(to, `${Number(after) + amount}`)];
+      await store.write(isClaim ? [...changes, put(claim, `${at}`)] : changes, {
+        expected: [expecting(from, before), expecting(to, after), ...(isClaim ? [expecting(claim)] : [])],
+      });
+      if (isClaim) claims.set(claim, (claims.get(claim) ?? 0) + 1);
+    }
+    await fc.assert(
+      fc.asyncProperty(fc.array(transfer, { minLength: 2, maxLength: 12 }), async transfers => {
+        claims.clear();
+        for (const key of accounts) await store.delete('tags', `claim-${key}`);
+        const results = await Promise.allSettled(transfers.map(run));
+        for (const result of results)
+          if (result.status === 'rejected') expect(result.reason).toBeInstanceOf(RecordConflict);
+        const balances = await Promise.all(accounts.map(async key => Number(await read('tags', key))));
+        expect(balances.reduce((sum, each) => sum + each)).toBe(300);
+        expect(Math.min(...balances)).toBeGreaterThanOrEqual(0);
+        for (const count of claims.values()) expect(count).toBe(1);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test('of two that each expect what the other puts to be absent, one fails', async () => {
+    for (let round = 0; round < 20; round += 1) {
+      const [a, b] = [`a${round}`, `b${round}`];
+      const results = await Promise.allSettled([
+        store.write([put(a, 'one')], { expected: [expecting(b)] }),
+        store.write([put(b, 'two')], { expected: [expecting(a)] }),
+      ]);
+      expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    }
+  });
+
+  test('what somebody writes without expecting anything is not overwritten by who expected what was there before', async () => {
+    const rounds = Array.from({ length: 60 }, (_, round) => round);
+    await Promise.all(rounds.map(round => round % 2 === 0 && store.put('tags', `${round}`, value('before'))));
+    await Promise.all(
+      rounds.map(async round => {
+        const expected = [expecting(`${round}`, round % 2 === 0 ? 'before' : undefined)];
+        await Promise.all([
+          store.write([put(`${round}`, 'expecting')], { expected }).catch(() => {}),
+          store.put('tags', `${round}`, value('without')),
+        ]);
+      }),
+    );
+    const entries = await store.entries('tags', { limit: 100 });
+    expect(new Set(entries.map(entry => new TextDecoder().decode(entry.value)))).toEqual(new Set(['without']));
   });
 }

@@ -1,9 +1,12 @@
 // Records that live as long as the process: for tests, and for a store that may forget.
+import { createProcessLocks } from '../../src/state/locks.ts';
 import {
   type Change,
   compareKeys,
+  type Expectation,
   type ListOptions,
   type PutOptions,
+  RecordConflict,
   type RecordStore,
 } from '../../src/state/store.ts';
 
@@ -22,9 +25,17 @@ export function createMemoryStore({ now = () => new Date() }: { readonly now?: (
   };
   const isLive = (record: StoredRecord) => !record.expiresAt || record.expiresAt > now();
 
-  function put(collection: string, key: string, value: Uint8Array, { expiresAt }: PutOptions = {}): void {
+  function put(collection: string, key: string, value: Uint8Array, { expiresAt, ttlMs }: PutOptions = {}): void {
     version += 1;
-    recordsOf(collection).set(key, { value: value.slice(), expiresAt });
+    const end = ttlMs === undefined ? expiresAt : new Date(now().getTime() + ttlMs);
+    recordsOf(collection).set(key, { value: value.slice(), expiresAt: end });
+  }
+
+  function requireAsExpected({ collection, key, value }: Expectation): void {
+    const record = recordsOf(collection).get(key);
+    const found = record && isLive(record) ? record.value : undefined;
+    const isEqual = found && value ? Buffer.compare(found, value) === 0 : found === value;
+    if (!isEqual) throw new RecordConflict({ collection, key });
   }
 
   function remove(collection: string, key: string): boolean {
@@ -54,7 +65,10 @@ export function createMemoryStore({ now = () => new Date() }: { readonly now?: (
     },
     put: async (collection, key, value, options) => put(collection, key, value, options),
     delete: async (collection, key) => remove(collection, key),
-    write: async changes => changes.forEach(apply),
+    async write(changes, { expected = [] } = {}) {
+      expected.forEach(requireAsExpected);
+      changes.forEach(apply);
+    },
     list: async (collection, options) => select(collection, options).map(({ key }) => key),
     entries: async (collection, options) => select(collection, options),
     async sweep() {
@@ -65,6 +79,7 @@ export function createMemoryStore({ now = () => new Date() }: { readonly now?: (
       return expired.length;
     },
     version: () => version,
+    locks: createProcessLocks(),
     async close() {},
   };
 }

@@ -1,6 +1,6 @@
 // Admits builds: one for equal specs, and no more than may be queued.
 import type { Digest } from '../../oci/digest.ts';
-import { createKeyedMutex } from '../../state/keyed-mutex.ts';
+import { createProcessLocks } from '../../state/locks.ts';
 import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';
 import type { BuildRecord } from '../record.ts';
 import type { Spec } from '../spec.ts';
@@ -46,7 +46,7 @@ interface BuildScheduler {
 }
 
 export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
-  const mutex = createKeyedMutex();
+  const mutex = createProcessLocks();
   const nextTime = createAscendingClock(deps.now);
   return {
     submit: (spec, submission) =>

@@ -4,7 +4,7 @@ import { LRUCache } from 'lru-cache';
 import type { UploadFile, UploadFiles } from '../../content/upload-files.ts';
 import type { DigestAlgorithm } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { createKeyedMutex } from '../../state/keyed-mutex.ts';
+import { createProcessLocks } from '../../state/locks.ts';
 import { keysOf } from '../../state/store.ts';
 import type { HostedRecords, UploadRecord } from '../records.ts';
 import type { HostedStore } from '../store.ts';
@@ -34,7 +34,7 @@ const MAX_OPEN_FILES = 1_000;
 export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Sessions {
   const { uploads } = store.records;
   const openUploads = createOpenUploads(store.records, store.options.maxUploads);
-  const mutex = createKeyedMutex();
+  const mutex = createProcessLocks();
   const open = new LRUCache<string, UploadFile>({ max: MAX_OPEN_FILES });
 
   async function openFile(id: string, { algorithm }: UploadRecord): Promise<UploadFile | undefined> {

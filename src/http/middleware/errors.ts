@@ -128,6 +128,10 @@ function toRegistryError(error: Error): RegistryError {
     const message = 'records are locked by another program: try again';
     return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: BUSY_SECONDS });
   }
+  if ('code' in error && error.code === 'ERECORDCONFLICT') {
+    const message = 'another request has changed the same meanwhile: try again';
+    return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: BUSY_SECONDS });
+  }
   if ('code' in error && error.code === 'ERECORDSAWAY') {
     const message = 'the database of the records does not answer: try again';
     return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: BUSY_SECONDS });

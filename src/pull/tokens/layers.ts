@@ -9,7 +9,7 @@ import { type Digest, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ContentMismatch, verifyBytes } from '../../oci/verify.ts';
 import { createCollection } from '../../state/collection.ts';
-import { createKeyedMutex } from '../../state/keyed-mutex.ts';
+import { createProcessLocks } from '../../state/locks.ts';
 import { pagesOf, type RecordStore } from '../../state/store.ts';
 
 export interface TokenLayers extends Pick<DiskStore, 'find' | 'open' | 'delete' | 'verify'> {
@@ -70,7 +70,7 @@ export async function createTokenLayers(
   const claimSpace = createFreeSpace(directory);
   const leases = createCollection({ store: records, name: 'token-layer', schema: leaseSchema });
   // One at a time for each layer: two concurrent calls could otherwise both read the old expiry, and a sweep remove what was just stored.
-  const mutex = createKeyedMutex();
+  const mutex = createProcessLocks();
   const used = createAccounts();
   for await (const { value } of listLeases()) used.add(value.account, value.bytes);
   let hasOrphans = true;

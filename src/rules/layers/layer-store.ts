@@ -6,7 +6,7 @@ import type { ContentDescriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createCollection } from '../../state/collection.ts';
-import { createKeyedMutex } from '../../state/keyed-mutex.ts';
+import { createProcessLocks } from '../../state/locks.ts';
 import type { RecordStore } from '../../state/store.ts';
 
 export interface RuleLayerStore extends Pick<LeasedStore, 'open' | 'find' | 'delete' | 'verify'> {
@@ -40,7 +40,7 @@ export async function createRuleLayerStore({
   const content = await createLeasedStore(deps);
   const leases = createCollection({ store: records, name: 'rule-layer', schema: leaseSchema });
   // Two concurrent leases could otherwise both read the old time, and the shorter one win.
-  const mutex = createKeyedMutex();
+  const mutex = createProcessLocks();
 
   async function leaseOne(digest: Digest, until: Date): Promise<void> {
     if (!(await content.touch(digest))) throw lost(digest);

@@ -2,7 +2,7 @@
 // replaces it only if it has no faults.
 import { isDeepStrictEqual } from 'node:util';
 import type { Digest } from '../../oci/digest.ts';
-import { createKeyedMutex } from '../../state/keyed-mutex.ts';
+import { createProcessLocks } from '../../state/locks.ts';
 import { createDebounce, type Fingerprint, isUnchanged } from '../layers/fingerprint.ts';
 import type { RuleLayerStore } from '../layers/layer-store.ts';
 import type { LocalLayers } from '../layers/local-layers.ts';
@@ -64,7 +64,7 @@ export async function createRuleReloader(
   let written = deps.rules;
   let queued: Promise<void> | undefined;
   let isClosed = false;
-  const mutex = createKeyedMutex();
+  const mutex = createProcessLocks();
   const debounce = createDebounce(now);
 
   /** Errors of the whole, such as a full disk, are retried at the next check. */

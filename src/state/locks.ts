@@ -1,0 +1,193 @@
+// Locks by key: of one process, in memory, and of all processes that share records, as leases in these. A lease is a record that expires: only
+// compare-and-set is needed of the store, and a write that relies on the lock expects the record, in its own transaction.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pLimit, { type LimitFunction } from 'p-limit';
+import { type Expectation, type Lock, type Locks, RecordConflict, type RecordStore, RecordStoreBusy } from './store.ts';
+
+/** Where nobody else writes the records. Nothing can take such a lock away, so it needs no fence. */
+export function createProcessLocks(): Locks {
+  const queues = createQueues();
+  return {
+    withLock: (key, work) => queues.run(key, () => work(ALONE)),
+    async withFreeLock(key, work) {
+      return queues.has(key) ? undefined : queues.run(key, () => work(ALONE));
+    },
+    isLocked: queues.has,
+  };
+}
+
+const ALONE: Lock = { fence: [], lost: new AbortController().signal };
+
+interface SharedLocksDeps {
+  readonly store: Pick<RecordStore, 'write'>;
+  /** Calls `wake` when somebody gives the key back, as far as that is heard; returns how to stop it. */
+  readonly watch?: ((key: string, wake: () => void) => () => void) | undefined;
+  /** Awaited before the work of a new lease: from then on this process reads what earlier holders wrote. */
+  readonly catchUp?: (() => Promise<void>) | undefined;
+  /** How long a holder that no longer renews its lease keeps others out. */
+  readonly ttlMs?: number;
+  /** How long to wait for another process. */
+  readonly waitMs?: number;
+  /** Between attempts that nobody wakes. */
+  readonly pollMs?: number;
+}
+
+/** The collection of the leases; the key is that of the lock. */
+export const LEASES = 'lease';
+
+const TTL_MS = 15_000;
+const WAIT_MS = 30_000;
+const POLL_MS = 250;
+/** The work of one process follows on under one lease for so long while it lasts, and then others have a chance. */
+const MAX_HELD_MS = 100;
+const CHANCE_MS = 10;
+
+/** Leases expire by the clock of the store. They are renewed while work lasts, and end with the process that has them. */
+export function createSharedLocks({
+  store,
+  watch = () => () => {},
+  catchUp = async () => {},
+  ttlMs = TTL_MS,
+  waitMs = WAIT_MS,
+  pollMs = POLL_MS,
+}: SharedLocksDeps): Locks {
+  const queues = createQueues();
+  /** For the work that is next in the queue of their key. */
+  const handedOn = new Map<string, Lease>();
+
+  async function tryAcquire(key: string): Promise<Lease | undefined> {
+    const own = newLease(key);
+    const sentAt = performance.now();
+    try {
+      await put(own, undefined);
+      await catchUp();
+      return keepRenewing(own, sentAt);
+    } catch (error) {
+      if (error instanceof RecordConflict) return undefined;
+      // It may have been written.
+      void remove(own);
+      throw error;
+    }
+  }
+
+  async function acquire(key: string): Promise<Lease> {
+    const until = performance.now() + waitMs;
+    for (;;) {
+      const { promise: released, resolve } = Promise.withResolvers<void>();
+      const unwatch = watch(key, resolve);
+      try {
+        const lease = await tryAcquire(key);
+        if (lease) return lease;
+        if (performance.now() >= until) throw new RecordStoreBusy(`another process holds the lock ${key}`);
+        await Promise.race([released, sleep(pollMs * (0.5 + Math.random()))]);
+      } finally {
+        unwatch();
+      }
+    }
+  }
+
+  /** Written as it is wherever its value is expected: a fence stays the same however often the lease is renewed. */
+  async function put(own: Expectation, before: Uint8Array | undefined): Promise<void> {
+    const { collection, key, value = new Uint8Array() } = own;
+    await store.write([{ kind: 'put', collection, key, value, ttlMs }], {
+      expected: [{ collection, key, value: before }],
+      isVolatile: true,
+    });
+  }
+
+  /** Never rejects: a lease that cannot be removed expires. */
+  async function remove(own: Expectation): Promise<void> {
+    const { collection, key } = own;
+    const changes = [{ kind: 'delete', collection, key }] as const;
+    await store.write(changes, { expected: [own], isVolatile: true }).catch(() => {});
+  }
+
+  function keepRenewing(own: Expectation, sentAt: number): Lease {
+    const lost = new AbortController();
+    let isOver = false;
+    let validUntil = sentAt + ttlMs;
+    let timer = setTimeout(renew, ttlMs / 3).unref();
+    async function renew(): Promise<void> {
+      const renewedAt = performance.now();
+      try {
+        await put(own, own.value);
+        validUntil = renewedAt + ttlMs;
+      } catch (error) {
+        // A store that is away for a moment takes no lease.
+        if (error instanceof RecordConflict || performance.now() > validUntil) return lost.abort();
+      }
+      if (!isOver) timer = setTimeout(renew, ttlMs / 3).unref();
+    }
+    return {
+      lock: { fence: [own], lost: lost.signal },
+      sinceMs: sentAt,
+      async release() {
+        isOver = true;
+        clearTimeout(timer);
+        await remove(own);
+      },
+    };
+  }
+
+  async function run<T>(key: string, work: (lock: Lock) => Promise<T>, lease: Lease, othersWait: () => boolean) {
+    try {
+      return await work(lease.lock);
+    } finally {
+      const heldMs = performance.now() - lease.sinceMs;
+      if (othersWait() && heldMs < MAX_HELD_MS && !lease.lock.lost.aborted) handedOn.set(key, lease);
+      else await lease.release();
+      if (othersWait() && heldMs >= MAX_HELD_MS) await sleep(CHANCE_MS);
+    }
+  }
+
+  function takeOver(key: string): Lease | undefined {
+    const lease = handedOn.get(key);
+    handedOn.delete(key);
+    return lease;
+  }
+
+  return {
+    withLock: (key, work) =>
+      queues.run(key, async othersWait => run(key, work, takeOver(key) ?? (await acquire(key)), othersWait)),
+    async withFreeLock(key, work) {
+      if (queues.has(key)) return undefined;
+      return queues.run(key, async othersWait => {
+        const lease = await tryAcquire(key);
+        return lease && run(key, work, lease, othersWait);
+      });
+    },
+    isLocked: queues.has,
+  };
+}
+
+interface Lease {
+  readonly lock: Lock;
+  /** By the clock of this process, which does not jump. */
+  readonly sinceMs: number;
+  release(): Promise<void>;
+}
+
+/** No two leases are equal, also of one process: what was expected of an earlier one is not true of a later. */
+function newLease(key: string): Expectation {
+  return { collection: LEASES, key, value: new TextEncoder().encode(JSON.stringify({ holder: randomUUID() })) };
+}
+
+/** Work of this process by key, one at a time, first come, first served. */
+function createQueues() {
+  const queues = new Map<string, { readonly limit: LimitFunction; users: number }>();
+  return {
+    has: (key: string) => queues.has(key),
+    async run<T>(key: string, work: (othersWait: () => boolean) => Promise<T>): Promise<T> {
+      const queue = queues.get(key) ?? { limit: pLimit(1), users: 0 };
+      queues.set(key, queue);
+      queue.users += 1;
+      try {
+        return await queue.limit(() => work(() => queue.users > 1));
+      } finally {
+        queue.users -= 1;
+        if (queue.users === 0) queues.delete(key);
+      }
+    },
+  };
+}
