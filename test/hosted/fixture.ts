@@ -86,7 +86,7 @@ export function bytes(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
-export function chunk(content: Uint8Array, start?: number): Chunk {
+export function chunk(content: Uint8Array, start?: number): Chunk & { readonly body: ReadableStream<Uint8Array> } {
   const body = ReadableStream.from(content.byteLength > 0 ? [content] : []);
   return start === undefined ? { body } : { body, range: { start, end: start + content.byteLength - 1 } };
 }

@@ -35,8 +35,8 @@ export interface UploadStatus {
 }
 
 export interface Chunk {
-  /** Read to its end. After an error it may be partly read: it is unlocked, and the caller drains or cancels it. */
-  readonly body: ReadableStream<Uint8Array>;
+  /** Read to its end. After an error it may be partly read: a stream is unlocked, and the caller drains or cancels it. */
+  readonly body: ReadableStream<Uint8Array> | AsyncIterable<Uint8Array>;
   /** From Content-Range; absent for a stream. */
   readonly range?: ByteRange | undefined;
   /** From Content-Length: a hint, used to reject a body that is too large before reading it. */
@@ -141,16 +141,16 @@ async function* checkSize(pieces: AsyncGenerator<Uint8Array>, range: ByteRange):
   if (size < promised) throw wrongSize(`${size}`, range);
 }
 
-async function* read(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const reader = body.getReader();
+async function* read(body: Chunk['body']): AsyncGenerator<Uint8Array> {
+  const pieces = body instanceof ReadableStream ? body.values({ preventCancel: true }) : body[Symbol.asyncIterator]();
   try {
     for (;;) {
-      const { done, value } = await reader.read().catch(brokenOff);
+      const { done, value } = await pieces.next().catch(brokenOff);
       if (done) return;
       yield value;
     }
   } finally {
-    reader.releaseLock();
+    await pieces.return?.();
   }
 }
 

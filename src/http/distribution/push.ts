@@ -1,5 +1,5 @@
 // The write half of the distribution API: distribution-spec "Push" and "Content Management", for hosted repositories.
-
+import type { IncomingMessage } from 'node:http';
 import { type Context, Hono } from 'hono';
 import type { BudgetShare, ByteBudget } from '../../augment/budget.ts';
 import type { HostedRepositories } from '../../hosted/repositories.ts';
@@ -9,7 +9,7 @@ import { type Digest, digestAlgorithm, isDigestAlgorithm, parseDigest } from '..
 import { RegistryError } from '../../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../../oci/manifest.ts';
 import { parseTag, parseTagOrDigest } from '../../oci/reference.ts';
-import { takeShare } from '../middleware/body-memory.ts';
+import { readIncoming, takeShare } from '../middleware/body-memory.ts';
 import { noteAction } from '../middleware/request-log.ts';
 import type { Admission } from './admission.ts';
 
@@ -157,9 +157,14 @@ function chunkOf(c: Context): Chunk | undefined {
   if (range && length !== undefined && Number(length) !== range.end - range.start + 1) {
     throw new RegistryError('SIZE_INVALID', `Content-Range does not match the Content-Length ${length}`);
   }
-  const { body } = c.req.raw;
   const size = length === undefined ? undefined : Number(length);
-  return body && length !== '0' ? { body, range, size } : undefined;
+  const body = size === 0 ? null : bodyOf(c);
+  return body ? { body, range, size } : undefined;
+}
+
+/** Of a request over a socket, as Node receives it: a web stream takes three times the processor time. */
+function bodyOf({ env, req }: Context<{ Bindings: { readonly incoming?: IncomingMessage } }>): Chunk['body'] | null {
+  return env?.incoming ? readIncoming(env.incoming) : req.raw.body;
 }
 
 /** Digits on both ends, inclusive: distribution-spec "Pushing a blob in chunks". */

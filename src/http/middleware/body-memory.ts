@@ -1,6 +1,7 @@
-// Memory for bodies: request bodies that are read whole, and the send buffers of responses. A few large buffers make a single transfer
+// Memory for bodies: request bodies that are read whole or as they come, and the send buffers of responses. A few large buffers make a single transfer
 // fast; with many transfers the machine is busy anyway, and memory must not grow with their number. A slow client needs no more than the
 // smallest buffer, but only shows itself as slow after some megabytes, which the system buffers at once for any client.
+import type { IncomingMessage } from 'node:http';
 import { type BudgetShare, type ByteBudget, createByteBudget } from '../../augment/budget.ts';
 import { RegistryError } from '../../oci/errors.ts';
 
@@ -89,5 +90,54 @@ export function takeShare(share: BudgetShare, bytes: number): RegistryError | un
     share.close();
     if (error instanceof RegistryError) return error;
     throw error;
+  }
+}
+
+/** How much may wait for its reader; then the socket is not read until all of it is taken. */
+const MAX_UNREAD_BYTES = 256 * 1024;
+
+/**
+ * The pieces of a request body as Node received them: through web streams each would pass three queues, with a dozen promises. Throws where
+ * the body breaks off. Who leaves early leaves the rest to the server, which drains it.
+ */
+export async function* readIncoming(incoming: IncomingMessage): AsyncGenerator<Uint8Array> {
+  let waiting: Uint8Array[] = [];
+  let waitingBytes = 0;
+  let isOver = false;
+  let failure: Error | undefined;
+  let changed = Promise.withResolvers<void>();
+
+  const onData = (piece: Uint8Array) => {
+    waiting.push(piece);
+    waitingBytes += piece.byteLength;
+    if (waitingBytes >= MAX_UNREAD_BYTES) incoming.pause();
+    changed.resolve();
+  };
+  const onEnd = () => {
+    isOver = true;
+    changed.resolve();
+  };
+  const onBroken = (error?: Error) => {
+    if (!isOver) failure ??= error ?? new Error('the client has left');
+    onEnd();
+  };
+  if (incoming.destroyed) onBroken();
+  incoming.on('data', onData).on('end', onEnd).on('error', onBroken).on('close', onBroken);
+  try {
+    for (;;) {
+      const pieces = waiting;
+      waiting = [];
+      waitingBytes = 0;
+      yield* pieces;
+      if (waiting.length > 0) continue;
+      if (failure) throw failure;
+      if (isOver) return;
+      changed = Promise.withResolvers();
+      incoming.resume();
+      await changed.promise;
+    }
+  } finally {
+    incoming.pause();
+    incoming.off('data', onData).off('end', onEnd).off('error', onBroken).off('close', onBroken);
   }
 }
