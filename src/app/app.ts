@@ -15,7 +15,7 @@ import type { ReadinessProblem } from '../http/admin/health.ts';
 import type { ReadyManifests } from '../http/distribution/ready-manifests.ts';
 import { createRegistryEvents } from '../http/distribution/registry-events.ts';
 import { createMemory, maxMemoryBytes } from '../memory.ts';
-import { createAccessLog } from '../observe/access-log.ts';
+import { createAccessLog } from '../observe/request.ts';
 import { createTracing, wantsTraces } from '../observe/tracing.ts';
 import { createTokenLayers } from '../pull/tokens/layers.ts';
 import { createLedger } from '../pull/tokens/ledger.ts';

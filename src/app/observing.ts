@@ -4,8 +4,8 @@ import type { PrepareRun } from '../builds/queue/jobs.ts';
 import type { Lookup } from '../cache/read-through/manifests.ts';
 import { StorageFailure } from '../content/store.ts';
 import type { OnBegin } from '../http/middleware/request-log.ts';
-import type { RequestEnd, WriteAccessLog } from '../observe/access-log.ts';
 import { type Activity, createActivityLog } from '../observe/activity.ts';
+import type { RequestEnd, WriteAccessLog } from '../observe/request.ts';
 import {
   beginWork,
   type CacheResult,
@@ -32,7 +32,7 @@ export interface Observer {
   readonly onTag: (result: Exclude<CacheResult, 'miss'>) => void;
   readonly onManifest: (result: Lookup) => void;
   readonly onBlob: (result: Lookup) => void;
-  readonly onAugmented: (rules: readonly string[]) => void;
+  readonly onAugmented: (steps: readonly { readonly rule?: string | undefined }[]) => void;
   readonly onDerived: Measures['onDerived'] | undefined;
   readonly onExchange: (exchange: Exchange) => void;
   readonly traceRequest: TraceRequest | undefined;
@@ -76,11 +76,11 @@ export function createObserver(
     onTag: onLookup,
     onManifest: onLookup,
     onBlob: onLookup,
-    onAugmented(rules) {
+    onAugmented(steps) {
       const request = scope.current();
       if (!request) return;
       request.isAugmented = true;
-      request.appliedRules = rules;
+      request.appliedRules = steps.flatMap(({ rule }) => rule ?? []);
     },
     onDerived: measures?.onDerived,
     onExchange(exchange) {

@@ -1,13 +1,22 @@
-// Probes upstreams and builders for `veneer doctor`, without a service, by the same code as pulls and builds.
+// Checks without a service: probes upstreams and builders for `veneer doctor`, by the same code as pulls and builds, and finds faults that
+// would prevent a start.
+import { existsSync } from 'node:fs';
 import { pino } from 'pino';
+import { AccessFault, type AccessOptions } from '../access/access.ts';
+import { findGrantFaults } from '../access/granted.ts';
+import { parseSigningKey } from '../access/keys.ts';
+import { openUserFile } from '../access/user-file.ts';
 import type { ContextOffers } from '../builds/backends/kubernetes/archive.ts';
 import type { Environment } from '../builds/process.ts';
 import { specSchema } from '../builds/spec.ts';
+import { ConfigError, type ConfigFault } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
+import { readTlsFiles, TlsFault } from '../http/middleware/tls.ts';
 import { createMemory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 import { createBuilders } from './builders.ts';
+import { openRecipes } from './pulling.ts';
 import { openUpstreams } from './upstreams.ts';
 
 interface ProbedUpstream {
@@ -104,4 +113,50 @@ export async function probeBuilders(config: Config, environment: Environment): P
   } finally {
     await builders.close();
   }
+}
+
+// Faults of what a valid configuration refers to, such as files and their contents. Starts nothing.
+
+/** Empty if there are none. */
+export async function findStartFaults({ access, rules, builds, tls }: Config): Promise<readonly ConfigFault[]> {
+  const checks = [
+    ...(access ? [() => checkAccess(access), () => checkKey(access), () => checkUsers(access)] : []),
+    () => void openRecipes(builds.recipes),
+    ...(tls ? [() => void readTlsFiles(tls)] : []),
+  ];
+  const found = await Promise.all(checks.map(findFaults));
+  return [...found.flat(), ...rules.flatMap(findMissingLayers)];
+}
+
+async function findFaults(check: () => Promise<void> | void): Promise<readonly ConfigFault[]> {
+  try {
+    await check();
+    return [];
+  } catch (error) {
+    if (error instanceof AccessFault) return error.faults.map(message => ({ message }));
+    if (error instanceof TlsFault) return [{ message: error.message }];
+    if (error instanceof ConfigError) return error.details;
+    throw error;
+  }
+}
+
+function checkAccess(access: AccessOptions): void {
+  const faults = findGrantFaults(access);
+  if (faults.length > 0) throw new AccessFault(faults);
+}
+
+function checkKey({ signingKey }: AccessOptions): void {
+  if (signingKey !== undefined) parseSigningKey(signingKey, 'access.signingKey');
+}
+
+async function checkUsers({ htpasswd }: AccessOptions): Promise<void> {
+  if (htpasswd !== undefined) await openUserFile({ path: htpasswd, onFault() {} });
+}
+
+/** The service starts without them, and refuses images that need them. */
+function findMissingLayers({ layers }: Config['rules'][number], at: number): readonly ConfigFault[] {
+  return layers.flatMap((layer, index) => {
+    const isMissing = (layer.kind === 'directory' || layer.kind === 'file') && !existsSync(layer.path);
+    return isMissing ? [{ key: `rules.${at}.layers.${index}`, message: `there is no ${layer.path}` }] : [];
+  });
 }

@@ -132,7 +132,7 @@ export function createPulling(deps: PullingDeps): Pulling {
     placeLayers,
     memory,
     onUsed: content.use,
-    onServed: steps => observer.onAugmented(steps.flatMap(({ rule }) => rule ?? [])),
+    onServed: observer.onAugmented,
     onDerived: observer.onDerived,
     onWarning: (image, warning) => log.warn({ image }, warning),
   });

@@ -4,8 +4,8 @@ import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
 import type { GarbageCollector } from '../hosted/gc/collector.ts';
+import { createGcSchedule } from '../hosted/gc/collector.ts';
 import { GcRefused } from '../hosted/gc/orphans.ts';
-import { createGcSchedule } from '../hosted/gc/schedule.ts';
 import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';
 

@@ -1,8 +1,7 @@
 // Activity since the start, in memory only: pulls, cache results, and the health of each upstream. Shown in the console and by `veneer
 // status`.
 import { isDigest } from '../oci/digest.ts';
-import type { RequestEnd } from './access-log.ts';
-import type { CacheResult, RequestFacts } from './request.ts';
+import type { CacheResult, RequestEnd, RequestFacts } from './request.ts';
 
 export interface Activity {
   /** Successful pulls by tag: what `pulls.rate` limits. */

@@ -1,8 +1,8 @@
 // Metrics of requests, from the same facts as the access log. Plain numbers in maps, to keep the cost per request low.
 import { STATUS_CODES } from 'node:http';
-import { CLIENT_LEFT, type RequestEnd } from './access-log.ts';
 import type { Meter } from './metrics.ts';
 import type { CacheResult, RequestFacts } from './request.ts';
+import { CLIENT_LEFT, type RequestEnd } from './request.ts';
 
 /** Seconds to the last byte: from a manifest in memory to a large layer. */
 const BOUNDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];

@@ -20,7 +20,7 @@ import { ContentMismatch } from '../oci/verify.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import type { Origin, Registries } from './origin.ts';
 import type { WithRecipes } from './recipes/recipe-registry.ts';
-import { createShadowedRegistry, type Shadow, shadowName } from './recipes/shadowed-registry.ts';
+import { createShadowedRegistry, type Shadow, shadowName } from './recipes/recipe-registry.ts';
 import { encodeReferrers, type Registry } from './registry.ts';
 
 /** Builds missing images. */

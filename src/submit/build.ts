@@ -14,10 +14,10 @@ import { parsePlatform } from '../oci/platform.ts';
 import type { OpenLayer } from '../pull/layers/layers.ts';
 import { type Origin, originName } from '../pull/origin.ts';
 import type { DescribeChanges, PlatformMoves, PreparedChanges } from '../pull/prepare.ts';
+import type { RequireSources } from './changes.ts';
 import { checkMediaTypes, hasChanges, repositoriesOf, toChanges } from './changes.ts';
 import { ApiError, toApiError, toBuildError, toSourceError } from './errors.ts';
 import type { BuildSource, RequestedBuild, RequestedContext, SubmitRequest } from './request.ts';
-import type { RequireSources } from './source-rights.ts';
 import type { Targets } from './target.ts';
 
 /** What to build or copy for a submit request. */

@@ -1,9 +1,12 @@
-// The changes that a submit request wants in an image, and every repository that they are read from.
+// The changes that a submit request makes to an image, and the repositories that they are read from, with the rights to them.
+import type { Access, Caller } from '../access/access.ts';
 import type { Layer } from '../augment/augmentation.ts';
 import { parseLocation } from '../augment/location.ts';
+import { RegistryError } from '../oci/errors.ts';
 import { compressionOf } from '../oci/media-type.ts';
 import { formatPlatform, normalizePlatform } from '../oci/platform.ts';
 import { parseReference, type Reference } from '../oci/reference.ts';
+import { type Origin, type Origins, originName } from '../pull/origin.ts';
 import type { Wanted } from '../pull/prepare.ts';
 import { ApiError } from './errors.ts';
 import type { RequestedLayer, SubmitRequest } from './request.ts';
@@ -67,11 +70,41 @@ export function checkMediaTypes({ containerConfig }: SubmitRequest, described: r
 }
 
 /** A repository as named in a request. */
-export type NamedRepository = Pick<Reference, 'registry' | 'repository'>;
+type NamedRepository = Pick<Reference, 'registry' | 'repository'>;
 
 /** Every repository that layers and includes are read from. */
 export function repositoriesOf({ includes, layers }: Pick<Wanted, 'layers' | 'includes'>): readonly NamedRepository[] {
   const locations = layers.map(({ location }) => parseLocation(location));
   const blobs = locations.flatMap(location => (location.kind === 'blob' ? [location] : []));
   return [...includes.map(parseReference), ...blobs];
+}
+
+// Source rights: the augment API reads images on behalf of its caller, and must not expose what the caller could not pull.
+
+/** Throws UNAUTHORIZED or DENIED unless the caller may pull from each of the repositories. */
+export type RequireSources = (caller: Caller, repositories: readonly NamedRepository[]) => void;
+
+export function createSourceRights({
+  origins,
+  access,
+}: {
+  readonly origins: Pick<Origins, 'locate'>;
+  readonly access: Pick<Access, 'requireRight'>;
+}): RequireSources {
+  /** Undefined for an unknown name: reading from it reports the error. */
+  function findOrigin({ registry, repository }: NamedRepository): Origin | undefined {
+    try {
+      return origins.locate(registry, repository);
+    } catch (error) {
+      if (error instanceof RegistryError) return undefined;
+      throw error;
+    }
+  }
+
+  return (caller, repositories) => {
+    for (const named of repositories) {
+      const origin = findOrigin(named);
+      if (origin) access.requireRight(caller, 'pull', originName(origin));
+    }
+  };
 }

@@ -8,10 +8,10 @@ import { parseReference, type Reference } from '../oci/reference.ts';
 import { type Origin, type Origins, resolveReference } from '../pull/origin.ts';
 import type { Prepare, Prepared } from '../pull/prepare.ts';
 import { type Planned, requireOnePlatform } from './build.ts';
+import type { RequireSources } from './changes.ts';
 import { checkMediaTypes, hasChanges, repositoriesOf, toChanges } from './changes.ts';
 import { toApiError } from './errors.ts';
 import type { SubmitRequest } from './request.ts';
-import type { RequireSources } from './source-rights.ts';
 import type { Targets } from './target.ts';
 
 /** Throws ApiError or RegistryError. */

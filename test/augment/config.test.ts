@@ -1,7 +1,7 @@
 // The rules for what a container runs with.
 import { expect, test } from 'vitest';
 import { augmentationSchema } from '../../src/augment/augmentation.ts';
-import { augmentConfig } from '../../src/augment/config.ts';
+import { augmentConfig } from '../../src/augment/image.ts';
 import { generateImage } from '../support/images.ts';
 import { createLayer, run } from './fixture.ts';
 

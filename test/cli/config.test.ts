@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
-import { findStartFaults } from '../../src/app/checking.ts';
+import { findStartFaults } from '../../src/app/probing.ts';
 import { createConfigCommand } from '../../src/cli/config.ts';
 import { createJsonSchema } from '../../src/config/json-schema.ts';
 import { configSchema } from '../../src/config/schema.ts';

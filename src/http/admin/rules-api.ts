@@ -7,8 +7,8 @@ import type { Origins } from '../../pull/origin.ts';
 import type { Explain } from '../../pull/rules/explain.ts';
 import type { Explanation, RuleList } from '../../rules/explanation.ts';
 import { ANONYMOUS } from '../../rules/rule-set.ts';
+import type { RequireSources } from '../../submit/changes.ts';
 import { ApiError, toSourceError } from '../../submit/errors.ts';
-import type { RequireSources } from '../../submit/source-rights.ts';
 import { callerName, callerOf, isAdmin, requireAdmin } from '../middleware/authentication.ts';
 import { checkImage } from '../wave/submit-schema.ts';
 

@@ -5,8 +5,13 @@ import type { Socket } from 'node:net';
 import type { Context, MiddlewareHandler } from 'hono';
 import { routePath } from 'hono/route';
 import { type Caller, subjectOf } from '../../access/access.ts';
-import { CLIENT_LEFT, type RequestEnd } from '../../observe/access-log.ts';
-import { beginRequest, type RequestFacts, type RequestScope } from '../../observe/request.ts';
+import {
+  beginRequest,
+  CLIENT_LEFT,
+  type RequestEnd,
+  type RequestFacts,
+  type RequestScope,
+} from '../../observe/request.ts';
 import { hideTokens, printable } from './errors.ts';
 
 declare module 'hono' {

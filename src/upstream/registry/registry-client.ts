@@ -13,9 +13,8 @@ import type { Transport } from '../transport/transport.ts';
 import type { Endpoint, Pusher, RegistryAddress } from '../upstream.ts';
 import type { Clock } from '../waiting.ts';
 import { apiBase } from './call.ts';
-import { createHeadSupport } from './head-support.ts';
 import { createPusher } from './pusher.ts';
-import { createRegistry } from './registry.ts';
+import { createHeadSupport, createRegistry } from './registry.ts';
 import { createNextPages } from './tag-list.ts';
 
 export interface RegistryClient {

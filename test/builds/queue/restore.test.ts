@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { NO_CRASHES } from '../../../src/builds/queue/build-records.ts';
-import { updateCrashHistories } from '../../../src/builds/queue/restore.ts';
+import { updateCrashHistories } from '../../../src/builds/queue/create.ts';
 
 /** Which of five builds run when the process ends, and how it ends. */
 const end = fc.record({

@@ -2,8 +2,8 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage } from 'node:http';
 import { expect, onTestFinished, test } from 'vitest';
+import { uploadBlob } from '../../../src/cli/sender.ts';
 import { sendRequest } from '../../../src/cli/service/service.ts';
-import { uploadBlob } from '../../../src/cli/service/upload.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 
 async function listen(location?: string) {

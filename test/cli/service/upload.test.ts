@@ -1,6 +1,6 @@
 // Pushing a blob in chunks, over connections that break.
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { type UploadOptions, uploadBlob } from '../../../src/cli/service/upload.ts';
+import { type UploadOptions, uploadBlob } from '../../../src/cli/sender.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { type BuildService, startBuildService } from '../build-service.ts';
 

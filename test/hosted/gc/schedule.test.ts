@@ -1,9 +1,9 @@
 // The collection that comes by itself.
 import { beforeEach, expect, test } from 'vitest';
 import type { GcOptions } from '../../../src/hosted/gc/collector.ts';
+import { createGcSchedule } from '../../../src/hosted/gc/collector.ts';
 import { GcRefused } from '../../../src/hosted/gc/orphans.ts';
 import { type GcReport, NOTHING } from '../../../src/hosted/gc/report.ts';
-import { createGcSchedule } from '../../../src/hosted/gc/schedule.ts';
 import type { RecordStore } from '../../../src/state/store.ts';
 import { createMemoryStore } from '../../support/memory-records.ts';
 

@@ -11,8 +11,7 @@ import { createTokenEndpoint } from '../../../src/http/distribution/token-endpoi
 import { createAuthentication, requireCaller, requireRight } from '../../../src/http/middleware/authentication.ts';
 import { createErrorHandler } from '../../../src/http/middleware/errors.ts';
 import { createRequestLog } from '../../../src/http/middleware/request-log.ts';
-import { createAccessLog } from '../../../src/observe/access-log.ts';
-import { createRequestScope } from '../../../src/observe/request.ts';
+import { createAccessLog, createRequestScope } from '../../../src/observe/request.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
 import { basic, openAccess } from '../../access/fixture.ts';
 

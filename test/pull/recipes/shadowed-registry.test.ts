@@ -9,7 +9,7 @@ import {
   mergeTags,
   type Shadow,
   shadowName,
-} from '../../../src/pull/recipes/shadowed-registry.ts';
+} from '../../../src/pull/recipes/recipe-registry.ts';
 import { createHostedRegistry } from '../../../src/pull/registries.ts';
 import type { Registry } from '../../../src/pull/registry.ts';
 import { createPlace, type Place, pushSmall, readBlob } from '../../hosted/fixture.ts';

@@ -5,8 +5,7 @@ import type { Platform } from '../../../oci/platform.ts';
 import { createLineSplitter, type LineSplitter } from '../../lines.ts';
 import { LINE_LENGTH } from '../../process.ts';
 import type { ProgressEvent, Report } from '../../progress.ts';
-import { findSolveStatus, type SolveStatus, type VertexLog } from './solve-status.ts';
-import { createSteps, type FailedStep } from './steps.ts';
+import { createSteps, type FailedStep, findSolveStatus, type SolveStatus, type VertexLog } from './steps.ts';
 
 /** A line of progress holds many steps and their output, and may be much longer than a line of text. */
 export const PROGRESS_LINE_LENGTH = 4 * 1024 * 1024;

@@ -1,5 +1,5 @@
 // Builds without a builder: a Containerfile without RUN only rewrites images, for any platform, in this process.
-import { readFile } from 'node:fs/promises';
+import { lstat, readdir, readFile, readlink } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { join } from 'node:path';
 import { RegistryError } from '../../../oci/errors.ts';
@@ -8,18 +8,20 @@ import { parseTag } from '../../../oci/reference.ts';
 import type { Backend, BuildInput, BuildOptions, BuildResult } from '../../backend.ts';
 import { InvalidContainerFile } from '../../containerfile/container-file.ts';
 import { parseContainerFile } from '../../containerfile/parse.ts';
+import { type IgnoreRules, readFileOf, readIgnoreRules } from '../../context/directory.ts';
 import { createSpool, type Spool } from '../../context/spool.ts';
-import type { ContextLimits } from '../../context/tree.ts';
+import { type ContextLimits, InvalidContext } from '../../context/tree.ts';
+import type { Modes } from '../../context/unpack-context.ts';
 import { BuildFailure, kindOfRegistryError } from '../../execution.ts';
 import type { BaseImages, OpenDestination } from '../../images.ts';
 import { findNeeds, type Needs } from '../../needs.ts';
 import type { ContainerFileSpec } from '../../spec.ts';
-import { createWork, WorkLimitExceeded } from '../../work.ts';
+import { createWork, type Work, WorkLimitExceeded } from '../../work.ts';
 import { DEFAULT_EMBEDDED_LIMITS } from './archive.ts';
 import { stoppableImages } from './base.ts';
 import { buildPlatform, type PlatformBuild } from './build-platform.ts';
-import { readContext } from './context-tree.ts';
 import { isRemote } from './copy-step.ts';
+import { type DirectoryNode, emptyDirectory, type Node } from './file-system.ts';
 import { type BuiltImage, createdAt, pushImages } from './push.ts';
 import { once, type Snapshot } from './stage.ts';
 import { InvalidStep } from './step.ts';
@@ -155,4 +157,64 @@ function describeFault(cause: unknown): unknown {
     cause instanceof InvalidContainerFile || cause instanceof InvalidStep || cause instanceof WorkLimitExceeded;
   if (!isFault) return cause;
   return new BuildFailure({ kind: 'build', reason: cause.message }, { cause });
+}
+
+// The build context on disk as a file system: owned by root, without times, and without what .dockerignore excludes.
+
+const MODE = 0o7777;
+
+/** Nothing is read through a symlink. Throws InvalidStep for a .dockerignore that cannot be read, or what `work` throws. */
+async function readContext(
+  directory: string,
+  {
+    modes = new Map(),
+    work,
+  }: {
+    /** Of entries, by name, that have another one on disk. */
+    readonly modes?: Modes | undefined;
+    readonly work: Work;
+  },
+): Promise<DirectoryNode> {
+  try {
+    const rules = await readIgnoreRules(directory, undefined, work);
+    return { ...emptyDirectory, children: await readChildren(directory, '', { rules, modes }) };
+  } catch (error) {
+    if (!(error instanceof InvalidContext)) throw error;
+    throw new InvalidStep(error.message, { cause: error });
+  }
+}
+
+interface Reading {
+  readonly rules: IgnoreRules;
+  readonly modes: Modes;
+}
+
+async function readChildren(directory: string, below: string, reading: Reading): Promise<ReadonlyMap<string, Node>> {
+  const children = new Map<string, Node>();
+  const names = await readdir(directory);
+  for (const name of names.sort()) {
+    const node = await readNode(join(directory, name), below === '' ? name : `${below}/${name}`, reading);
+    if (node) children.set(name, node);
+  }
+  return children;
+}
+
+async function readNode(path: string, name: string, reading: Reading): Promise<Node | undefined> {
+  const { rules, modes } = reading;
+  const stats = await lstat(path);
+  const isIgnored = await rules.ignores(name);
+  if (isIgnored && !(stats.isDirectory() && rules.hasExceptions)) return undefined;
+  const attributes = { mode: modes.get(name) ?? stats.mode & MODE, uid: 0, gid: 0, mtime: 0, xattrs: {} };
+  if (stats.isDirectory()) {
+    const children = await readChildren(path, name, reading);
+    return isIgnored && children.size === 0 ? undefined : { ...attributes, kind: 'directory', children };
+  }
+  if (stats.isSymbolicLink()) return { ...attributes, kind: 'symlink', mode: 0o777, target: await readlink(path) };
+  return stats.isFile()
+    ? { ...attributes, kind: 'file', size: stats.size, open: () => readFileOf(path, stats, changed) }
+    : undefined;
+}
+
+function changed(): Error {
+  return new Error('the build context changed while it was read');
 }

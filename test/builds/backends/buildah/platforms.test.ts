@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { listMachinePlatforms } from '../../../../src/builds/backends/buildah/platforms.ts';
+import { listMachinePlatforms } from '../../../../src/builds/backends/buildah/backend.ts';
 import { formatPlatform } from '../../../../src/oci/platform.ts';
 
 let folder: string;

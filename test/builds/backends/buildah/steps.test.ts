@@ -1,6 +1,6 @@
 // What is told of a build, from what buildah 1.28 printed of real ones.
 import { expect, test } from 'vitest';
-import { createStepReader, type StepReader } from '../../../../src/builds/backends/buildah/progress.ts';
+import { createStepReader, type StepReader } from '../../../../src/builds/backends/buildah/build.ts';
 import type { OutputName } from '../../../../src/builds/process.ts';
 import type { ProgressEvent } from '../../../../src/builds/progress.ts';
 

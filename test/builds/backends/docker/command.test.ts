@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import type { BuildInput } from '../../../../src/builds/backend.ts';
 import { planWorkspace } from '../../../../src/builds/backends/buildkit/workspace.ts';
-import { buildArguments } from '../../../../src/builds/backends/docker/command.ts';
+import { buildArguments } from '../../../../src/builds/backends/docker/backend.ts';
 import { parsePlatforms } from '../../../../src/oci/platform.ts';
 import { plainOrder, type SpecFields } from '../../../support/plain-order.ts';
 

@@ -1,6 +1,6 @@
 // Bases pinned in the text of a Containerfile.
 import { expect, test } from 'vitest';
-import { pinFile } from '../../../../src/builds/backends/docker/command.ts';
+import { pinFile } from '../../../../src/builds/backends/docker/backend.ts';
 
 const bases = new Map([
   ['alpine', { name: 'docker.io/library/alpine@sha256:1', isInsecure: false }],

@@ -1,7 +1,7 @@
 // What a builder of buildx is not asked to do.
 import { expect, test } from 'vitest';
+import { findUnsupportedReason } from '../../../../src/builds/backends/docker/backend.ts';
 import type { Builder } from '../../../../src/builds/backends/docker/builder.ts';
-import { findUnsupportedReason } from '../../../../src/builds/backends/docker/command.ts';
 import { plainSpec, type SpecFields } from '../../../support/plain-order.ts';
 
 const remote: Builder = {
