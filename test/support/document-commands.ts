@@ -109,6 +109,14 @@ export const TRIALS: Readonly<Record<string, Trial>> = {
 
   'docs/observe.md: Traces': { test: 'test/clients/package.test.ts' },
 
+  'docs/operate.md: Before others may reach it': {
+    without: { 'veneer doctor': 'what it finds is of the machine: test/cli/doctor.test.ts' },
+  },
+  'docs/operate.md: As a service of systemd': { test: 'test/clients/deploy.test.ts' },
+  'docs/operate.md: As a service of systemd 2': { not: 'it needs a user of the system' },
+  'docs/operate.md: In a container': { test: 'test/clients/image.test.ts' },
+  'docs/operate.md: Backup': {},
+
   'docs/quick-start-augment.md: Quick start: augment images by the API': { prints: ['hello from a layer'] },
   'docs/quick-start-augment.md: Quick start: augment images by the API 2': { prints: ['hello from a layer'] },
   'docs/quick-start-augment.md: Wave CLI': CLIENTS_OF_WAVE,

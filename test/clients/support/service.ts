@@ -21,7 +21,8 @@ export async function runService(host: string, { folder, registry }: Environment
   const running = await startProcess(
     'docker',
     [
-      ...['-H', host, 'run', '--name', container, '--read-only', '--cap-drop', 'ALL'],
+      ...['-H', host, 'run', '--name', container, '--read-only', '--tmpfs', '/tmp', '--cap-drop', 'ALL'],
+      ...['--security-opt', 'no-new-privileges'],
       // The engine has no bridge here: the container shares the network of the machine, and stays on its loopback.
       ...['--network', 'host', '--env', `VENEER_LISTEN=${address}`, '--volume', `${config}:/app/veneer.yaml:ro`, image],
     ],
