@@ -1,7 +1,10 @@
 // The form for a new image, through the whole app: what it asks for is a request of the API, and nothing in it runs anywhere.
 import { execFileSync } from 'node:child_process';
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { HOST } from '../support/app.ts';
+import { temporaryDirectory } from '../access/fixture.ts';
+import { HOST, makeTar } from '../support/app.ts';
 import { type BuildApp, startBuildApp } from './build-app.ts';
 
 const HTML = { Accept: 'text/html' };
@@ -15,12 +18,18 @@ beforeEach(async () => {
 
 afterEach(() => app.close());
 
-async function send(fields: Readonly<Record<string, string>>) {
+/** With files it is sent as browsers send those. */
+async function send(fields: Readonly<Record<string, string>>, files: Readonly<Record<string, File>> = {}) {
   const given = await app.request('/console/new', { headers: HTML });
   const [cookie = ''] = given.headers.getSetCookie().map(each => each.split(';', 1)[0] ?? '');
   const form = cookie.slice(cookie.indexOf('=') + 1);
-  const type = { 'Content-Type': 'application/x-www-form-urlencoded', 'Sec-Fetch-Site': 'same-origin' };
-  const body = new URLSearchParams({ form, ...fields }).toString();
+  const all = new FormData();
+  for (const [name, value] of Object.entries({ form, ...fields, ...files })) all.append(name, value);
+  const hasFiles = Object.keys(files).length > 0;
+  const encoded = new Response(hasFiles ? all : new URLSearchParams({ form, ...fields }));
+  const type = { 'Content-Type': encoded.headers.get('content-type') ?? '', 'Sec-Fetch-Site': 'same-origin' };
+  // Of ASCII alone. A stream would be cancelled by the answer.
+  const body = await encoded.text();
   const response = await app.request('/console/new', {
     method: 'POST',
     headers: { ...HTML, ...type, Cookie: cookie },
@@ -95,6 +104,52 @@ test.each([
   expect(page).not.toContain('<script>alert');
   const written = Object.values(fields).find(value => value.includes('alert(1)'));
   if (written) expect(page).toContain('&lt;script&gt;alert(1)');
+});
+
+/** What the shown command would send: a curl in its place prints it. Files are in the folder that it runs in. */
+function sentBy(command: string, cwd: string): unknown {
+  const script = `curl() { while [ $# -gt 1 ]; do [ "$1$2" = -d@- ] && cat; shift; done; }\n${command}`;
+  return JSON.parse(execFileSync('sh', ['-c', script], { encoding: 'utf8', cwd }));
+}
+
+test('a context and a layer are taken from files, which the shown command sends as well', async () => {
+  const folder = await temporaryDirectory();
+  const name = "it's; $(touch here).tar";
+  const tar = await makeTar('hello', 'from a file');
+  await writeFile(join(folder, name), tar);
+  const file = new File([new Uint8Array(tar)], name);
+  const [status, page] = await send({ kind: 'build', file: 'FROM scratch\nCOPY hello /\n' }, { context: file });
+  expect(status, page).toBe(200);
+  const [, id = ''] = /href="\/view\/builds\/([^"]+)"/.exec(page) ?? [];
+  expect(await app.ended(id)).toMatchObject({ status: 'succeeded' });
+  const location = `data:${tar.toString('base64')}`;
+  const built = sentBy(copied(page, 'the curl command'), folder);
+  expect(built).toEqual({ containerFile: expect.any(String), buildContext: { location } });
+
+  const [, augmented] = await send({ kind: 'augment', image: app.base, layers: '' }, { layer: file });
+  expect(augmented).toContain('docker run --rm');
+  const request = sentBy(copied(augmented, 'the curl command'), folder);
+  expect(request).toEqual({ containerImage: app.base, containerConfig: { layers: [{ location }] } });
+  expect(await readdir(folder)).toEqual([name]);
+});
+
+test('a form with files is bounded, and no other may stand in for it', async () => {
+  const parts = Object.fromEntries(Array.from({ length: 101 }, (_, at) => [`f${at}`, new File(['x'], 'x')]));
+  expect((await send({ kind: 'build' }, parts))[0]).toBe(400);
+  const large = new File([new Uint8Array(21 * 1024 * 1024)], 'large');
+  expect((await send({ kind: 'build' }, { context: large }))[0]).toBe(413);
+  const headers = { ...HTML, 'Sec-Fetch-Site': 'same-origin' };
+  const post = (type: string, body: string) =>
+    app.request('/console/new', { method: 'POST', headers: { ...headers, 'Content-Type': type }, body });
+  for (const [type, status] of [
+    ['multipart/form-data', 400],
+    ['multipart/form-data; boundary=a', 400],
+    ['multipart/form-data; boundary=""', 400],
+    ['multipart/mixed; boundary=a', 415],
+  ] as const)
+    expect([type, (await post(type, '--a\r\nnonsense')).status]).toEqual([type, status]);
+  const forged = '--a\r\nContent-Disposition: form-data; name="form"\r\n\r\nforged\r\n--a--\r\n';
+  expect((await post('multipart/form-data; boundary=a', forged)).status).toBe(403);
 });
 
 test('asks who it is where callers have to show it', async () => {

@@ -3,6 +3,8 @@ import axe from 'axe-core';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { type GuardedServer, startGuarded } from '../app/callers.ts';
+import { makeTar } from '../support/app.ts';
 import { generateImage } from '../support/images.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 import { startServer, type TestServer } from '../support/server.ts';
@@ -26,10 +28,17 @@ const violationsSchema = z.object({
 const RUN_AXE = `axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] })`;
 const IS_WIDER = 'document.documentElement.scrollWidth > document.documentElement.clientWidth';
 
+const LOCAL = { Host: '127.0.0.1' };
+const base64 = (text: string) => Buffer.from(text).toString('base64');
+
 const PAGES = [
   ['the overview', () => '/console'],
   ['the list of builds', () => '/console/builds'],
-  ['a build', () => `/view/builds/${buildId}`],
+  ['a build', () => `/view/builds/${ids.build}`],
+  ['a build that failed', () => `/view/builds/${ids.failed}`],
+  ['a mirror', () => `/view/mirrors/${ids.mirror}`],
+  ['a request', () => `/view/containers/${ids.request}`],
+  ['an inspected image', () => '/view/inspect?image=lab%2Flibrary%2Fapp%3A1'],
   ['the search for an image', () => '/console/images'],
   ['an image', () => '/console/images?image=lab%2Flibrary%2Fapp%3A1'],
   ['the form for an image', () => '/console/new'],
@@ -40,18 +49,21 @@ const PAGES = [
   ['rules', () => '/console/rules'],
 ] as const;
 
-/** One that has succeeded. */
-let buildId = '';
+/** Of what fills the pages. */
+const ids = { build: '', failed: '', mirror: '', request: '' };
 
 describe.skipIf(missing)(`the console${missing ? ` (${missing})` : ''}`, { timeout: 120_000 }, () => {
   let registry: TestRegistry;
   let server: TestServer;
+  /** With users. */
+  let guarded: GuardedServer;
   let browser: Browser;
 
   beforeAll(async () => {
     registry = await startRegistry();
     const upstreams = { lab: { url: registry.url }, away: { url: 'http://127.0.0.1:1' } };
     server = await startServer({ upstreams });
+    guarded = await startGuarded();
     await fill();
     // In CI everything runs as root, for whom Chromium has no sandbox.
     browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
@@ -60,6 +72,7 @@ describe.skipIf(missing)(`the console${missing ? ` (${missing})` : ''}`, { timeo
   afterAll(async () => {
     await browser?.close();
     await server?.close();
+    await guarded?.close();
     await registry?.close();
   });
 
@@ -76,13 +89,39 @@ describe.skipIf(missing)(`the console${missing ? ` (${missing})` : ''}`, { timeo
       ...(digest === root.digest && { tags: ['1'] }),
     }));
     registry.put('library/app', documents);
+    registry.put('library/held', documents);
     for (const path of ['/v2/lab/library/app/manifests/1', ...Array(5).fill('/v2/away/library/app/manifests/1')])
       await server.send('GET', path, { headers: { Host: '127.0.0.1' } });
-    const containerFile = Buffer.from('FROM scratch\nLABEL made=here\n').toString('base64');
-    const headers = { Host: '127.0.0.1', 'Content-Type': 'application/json' };
-    const sent = { headers, body: JSON.stringify({ containerFile, containerPlatform: 'linux/amd64,linux/arm64' }) };
-    buildId = JSON.parse(String((await server.send('POST', '/v1alpha2/container', sent)).body)).buildId;
-    await server.send('GET', `/v1alpha1/builds/${buildId}/logs`, { headers });
+    const made = await submit({
+      ...{ containerFile: base64('FROM scratch\nLABEL made=here\n'), containerPlatform: 'linux/amd64,linux/arm64' },
+    });
+    const failed = await submit({
+      containerFile: base64('FROM lab/library/app:1\nCOPY --from=lab/library/app:1 /none /\n'),
+    });
+    const mirror = await submit({ containerImage: 'lab/library/app:1', mirror: true, buildRepository: 'local/copies' });
+    const request = await submit({ containerImage: 'lab/library/app:1', containerConfig: { env: ['A=b'] } });
+    Object.assign(ids, {
+      build: made.buildId,
+      failed: failed.buildId,
+      mirror: mirror.buildId,
+      request: request.requestId,
+    });
+    for (const [kind, id] of [
+      ['builds', ids.build],
+      ['builds', ids.failed],
+      ['mirrors', ids.mirror],
+    ])
+      await server.send('GET', `/v1alpha1/${kind}/${id}/logs`, { headers: LOCAL });
+  }
+
+  async function submit(body: object): Promise<{ readonly requestId: string; readonly buildId: string }> {
+    const headers = { ...LOCAL, 'Content-Type': 'application/json' };
+    const { status, body: answer } = await server.send('POST', '/v1alpha2/container', {
+      headers,
+      body: JSON.stringify(body),
+    });
+    expect(status, String(answer)).toBe(200);
+    return JSON.parse(String(answer));
   }
 
   async function open(
@@ -104,12 +143,113 @@ describe.skipIf(missing)(`the console${missing ? ` (${missing})` : ''}`, { timeo
     test.each(PAGES)('%s can be used by everybody, and does not leave the screen', async (_, path) => {
       const { context, page, faults } = await open(screen);
       await page.goto(path());
-      await page.evaluate(axe.source);
-      const { violations } = violationsSchema.parse(await page.evaluate(RUN_AXE));
-      expect(violations.map(({ id, nodes }) => [id, ...nodes])).toEqual([]);
-      expect([await page.evaluate(IS_WIDER), faults]).toEqual([false, []]);
+      await check(page, faults);
       await context.close();
     });
+
+    test('so can the log-in, also after a wrong password', async () => {
+      const { context, page, faults } = await open({ ...screen, baseURL: `http://127.0.0.1:${guarded.port}` });
+      await page.goto('/console/tokens');
+      expect(new URL(page.url()).pathname).toBe('/console/login');
+      await check(page, faults);
+      await page.getByLabel('User').fill('admin');
+      await page.getByLabel('Password').fill('wrong');
+      await page.getByRole('button', { name: 'Log in' }).click();
+      expect(await page.getByRole('alert').textContent()).toContain('wrong');
+      await check(
+        page,
+        faults.filter(fault => !fault.includes('401')),
+      );
+      await page.getByLabel('User').fill('admin');
+      await page.getByLabel('Password').fill('password');
+      await page.getByRole('button', { name: 'Log in' }).click();
+      await page.waitForURL('**/console/tokens');
+      await check(
+        page,
+        faults.filter(fault => !fault.includes('401')),
+      );
+      await context.close();
+    });
+
+    test('so can what a form has made', async () => {
+      const { context, page, faults } = await open(screen);
+      await page.goto('/console/new');
+      await page.getByLabel('Image', { exact: true }).fill('lab/library/app:1');
+      await page.getByLabel('Environment').first().fill('SCREEN=any');
+      await page.getByRole('button', { name: 'Augment' }).click();
+      await page.getByRole('heading', { name: 'Made' }).waitFor();
+      await check(page, faults);
+      await context.close();
+    });
+  });
+
+  async function check(page: Page, faults: readonly string[]): Promise<void> {
+    await page.evaluate(axe.source);
+    const { violations } = violationsSchema.parse(await page.evaluate(RUN_AXE));
+    expect(violations.map(({ id, nodes }) => [id, ...nodes])).toEqual([]);
+    expect([await page.evaluate(IS_WIDER), faults]).toEqual([false, []]);
+  }
+
+  test('the log of a build grows in its page, which becomes that of the ended build', async () => {
+    const asked = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    registry.intercept(({ method, url = '' }, response) => {
+      if (method !== 'GET' || !url.startsWith('/v2/library/held/blobs/')) return false;
+      asked.resolve();
+      void released.promise.then(() => response.writeHead(404).end());
+      return true;
+    });
+    const containerFile = base64('FROM lab/library/held:1\nCOPY --from=lab/library/held:1 /none /\n');
+    const { buildId } = await submit({ containerFile });
+    await asked.promise;
+    const { context, page, faults } = await open();
+    await page.goto(`/view/builds/${buildId}`);
+    const log = page.locator('#log');
+    await expect.poll(() => log.textContent()).toContain('FROM');
+    expect(await page.getByText('running', { exact: true }).count()).toBeGreaterThan(0);
+    const before = (await log.textContent()) ?? '';
+    released.resolve();
+    await page.getByText('failed', { exact: true }).first().waitFor();
+    const after = (await log.textContent()) ?? '';
+    expect(after.length).toBeGreaterThan(before.length);
+    expect(faults).toEqual([]);
+    await context.close();
+  });
+
+  test('a button copies what is beside it, or selects it where a browser does not let it copy', async () => {
+    const { context, page } = await open({ permissions: ['clipboard-read', 'clipboard-write'] });
+    await page.goto('/console/mirrors');
+    const block = page.locator('.copy').first();
+    const wanted = await block.locator('pre').textContent();
+    await block.getByRole('button').click();
+    await expect.poll(() => block.getByRole('button').textContent()).toBe('Copied');
+    expect(await page.evaluate('navigator.clipboard.readText()')).toBe(wanted);
+    expect(await page.locator('#announce').textContent()).toBe('Copied');
+    await context.close();
+
+    const other = await open();
+    await other.page.addInitScript("Object.defineProperty(navigator, 'clipboard', { value: undefined })");
+    await other.page.goto('/console/mirrors');
+    await other.page.locator('.copy').first().getByRole('button').click();
+    await expect.poll(() => other.page.locator('.copy button').first().textContent()).toBe('Selected');
+    expect(await other.page.evaluate('getSelection().toString().trim()')).toBe(wanted?.trim());
+    await other.context.close();
+  });
+
+  test('a build context is chosen as a file', async () => {
+    const { context, page, faults } = await open({ javaScriptEnabled: false });
+    await page.goto('/console/new');
+    await page.getByLabel('Containerfile').fill('FROM scratch\nCOPY hello /\n');
+    const buffer = await makeTar('hello', 'from a file');
+    await page.getByLabel('Context').setInputFiles({ name: 'context.tar', mimeType: 'application/x-tar', buffer });
+    await page.getByRole('button', { name: 'Build' }).click();
+    await page.getByRole('heading', { name: 'Made' }).waitFor();
+    const id = (await page.getByRole('link', { name: /^bd-/ }).textContent()) ?? '';
+    await server.send('GET', `/v1alpha1/builds/${id}/logs`, { headers: LOCAL });
+    const record = await server.send('GET', `/v1alpha1/builds/${id}`, { headers: LOCAL });
+    expect(JSON.parse(String(record.body))).toMatchObject({ status: 'succeeded' });
+    expect(faults).toEqual([]);
+    await context.close();
   });
 
   test('pages are whole without scripts', async () => {

@@ -7,7 +7,7 @@ import { csrf } from 'hono/csrf';
 import { html } from 'hono/html';
 import { ApiError } from '../../submit/errors.ts';
 import { callerOf } from '../middleware/authentication.ts';
-import { type BodyLimits, withText } from '../wave/json-body.ts';
+import { type BodyLimits, withRaw } from '../wave/json-body.ts';
 import type { Html } from './parts.ts';
 
 declare module 'hono' {
@@ -21,7 +21,9 @@ export const LOGIN_PATH = '/console/login';
 
 const FIELD = 'form';
 const TOKEN_BYTES = 32;
-const FORM_TYPE = /^application\/x-www-form-urlencoded *(?:;|$)/i;
+const FORM_TYPE = /^(?:application\/x-www-form-urlencoded|multipart\/form-data) *(?:;|$)/i;
+const MULTIPART = /^multipart\//i;
+const MAX_PARTS = 100;
 
 /** Goes before the authentication of pages. Refuses with 403 what no page of our own origin has sent. */
 export function createFormGuard(publicUrl: URL | undefined): MiddlewareHandler {
@@ -38,24 +40,68 @@ export function createFormGuard(publicUrl: URL | undefined): MiddlewareHandler {
 }
 
 /**
- * What `work` makes of the fields of a form. Throws ApiError: 415 for what is no form, 413, or 403 where the form was not made for this browser, which a
- * new page puts right; UNAVAILABLE while the bodies of others leave no room.
+ * The result of `work` with the fields of a form, and the files that were chosen in it. Throws ApiError: 415 for a body that is no form, 413, 400 for one that
+ * cannot be read, or 403 where the form was not made for this browser, which a new page puts right; UNAVAILABLE while the bodies of others leave no room.
  */
-export function withForm<T>(c: Context, limits: BodyLimits, work: (fields: URLSearchParams) => Promise<T>): Promise<T> {
-  if (!FORM_TYPE.test(c.req.header('Content-Type') ?? '')) throw new ApiError(415, 'expected the form of a page');
-  return withText(c, limits, async text => {
-    const fields = new URLSearchParams(text);
+export function withForm<T>(
+  c: Context,
+  limits: BodyLimits,
+  work: (fields: URLSearchParams, files: ReadonlyMap<string, File>) => Promise<T>,
+): Promise<T> {
+  const type = c.req.header('Content-Type') ?? '';
+  if (!FORM_TYPE.test(type)) throw new ApiError(415, 'expected the form of a page');
+  return withRaw(c, limits, async bytes => {
+    const { fields, files } = await parseForm(bytes, type);
     const token = getCookie(c, cookieName(realmOf(c), 'form')) ?? '';
     if (token === '' || !isSame(token, fields.get(FIELD) ?? ''))
       throw new ApiError(403, 'this form is of another browser, or older than its cookies: load the page again');
     fields.delete(FIELD);
-    return work(fields);
+    return work(fields, files);
   });
 }
 
+async function parseForm(bytes: Uint8Array, type: string) {
+  const files = new Map<string, File>();
+  if (!MULTIPART.test(type)) return { fields: new URLSearchParams(new TextDecoder().decode(bytes)), files };
+  requireFewParts(bytes, type);
+  const fields = new URLSearchParams();
+  for (const [name, value] of await readMultipart(bytes, type)) {
+    if (typeof value === 'string') fields.append(name, value);
+    // Without a choice a browser sends a file without a name and bytes.
+    else if (value.size > 0) files.set(name, value);
+  }
+  return { fields, files };
+}
+
+/** Counted before anything is parsed. */
+function requireFewParts(bytes: Uint8Array, type: string): void {
+  const [, boundary = ''] = /\bboundary="?([^\s";]{1,70})/i.exec(type) ?? [];
+  const body = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let parts = 0;
+  for (let at = body.indexOf(`--${boundary}`); at >= 0; at = body.indexOf(`--${boundary}`, at + boundary.length + 2)) {
+    parts += 1;
+    if (boundary === '' || parts > MAX_PARTS)
+      throw new ApiError(400, `a form has a boundary, and at most ${MAX_PARTS} parts`);
+  }
+}
+
+async function readMultipart(bytes: Uint8Array, type: string): Promise<FormData> {
+  try {
+    return await new Response(Uint8Array.from(bytes), { headers: { 'Content-Type': type } }).formData();
+  } catch (error) {
+    throw new ApiError(400, 'the form cannot be read', { cause: error });
+  }
+}
+
 /** A form that changes something. */
-export function postForm(c: Context, action: string, body: Html | readonly Html[]): Html {
-  return html`<form method="post" action="${action}"><input type="hidden" name="${FIELD}" value="${tokenOf(c)}">${body}</form>`;
+export function postForm(
+  c: Context,
+  action: string,
+  body: Html | readonly Html[],
+  { hasFiles = false }: { readonly hasFiles?: boolean } = {},
+): Html {
+  const type = hasFiles && html` enctype="multipart/form-data"`;
+  return html`<form method="post" action="${action}"${type}><input type="hidden" name="${FIELD}" value="${tokenOf(c)}">${body}</form>`;
 }
 
 /** A button that asks once more, without a script: what it does cannot be undone. */

@@ -38,10 +38,10 @@ export function createMakePages({ submit, limits, origins, publicUrl, show, body
     return show(c, formPage(c, new URLSearchParams({ image: c.req.query('image') ?? '' })));
   });
   app.post(PATH, (c: Context) =>
-    withForm(c, body, async fields => {
+    withForm(c, body, async (fields, files) => {
       requireCaller(c);
       try {
-        return await make(c, fields);
+        return await make(c, fields, files);
       } catch (error) {
         if (!(error instanceof ApiError || error instanceof RegistryError)) throw error;
         // Whoever is not known is asked to log in, and the limits of a caller have a Retry-After.
@@ -53,20 +53,36 @@ export function createMakePages({ submit, limits, origins, publicUrl, show, body
   );
   return app;
 
-  async function make(c: Context, fields: URLSearchParams): Promise<Response> {
-    const request = toRequest(fields);
+  async function make(c: Context, fields: URLSearchParams, files: ReadonlyMap<string, File>): Promise<Response> {
+    const request = toRequest(fields, await readFiles(files));
     const host = publicHost(publicUrl, c.req.header('Host'));
     const submission = await submit(requesterOf(c), parseSubmit(request, limits), c.req.raw.signal);
     noteSubmission(c, submission);
     const view = { host, addressOf: (image: string) => imageAddress(image, origins, host) };
     const answer = submitResponse(submission, view);
-    const described = { request, answer, kind: fields.get('kind') ?? '', now: now() };
+    const shown = toRequest(fields, placeFiles(files));
+    const described = { request: shown, answer, kind: fields.get('kind') ?? '', now: now() };
     return show(c, { title: 'Made', ...describeMade(c, described) });
   }
 }
 
-/** The request of the API. What is empty is left out, as the API takes it. */
-function toRequest(fields: URLSearchParams): Readonly<Record<string, unknown>> {
+/** The location of each file that was chosen, by the name of its field. */
+type Locations = ReadonlyMap<string, string>;
+
+async function readFiles(files: ReadonlyMap<string, File>): Promise<Locations> {
+  const read = async (file: File) => `data:${Buffer.from(await file.arrayBuffer()).toString('base64')}`;
+  return new Map(await Promise.all([...files].map(async ([name, file]) => [name, await read(file)] as const)));
+}
+
+/** In a command that is shown the file is named in place of its bytes. */
+const FILE_MARK = /"data:\0([^"]*)"/g;
+
+function placeFiles(files: ReadonlyMap<string, File>): Locations {
+  return new Map([...files].map(([name, file]) => [name, `data:\0${file.name.replaceAll(/[\p{Cc}"\\]/gu, '_')}`]));
+}
+
+/** The request of the API. Empty fields are left out. */
+function toRequest(fields: URLSearchParams, files: Locations): Readonly<Record<string, unknown>> {
   const text = (name: string) => fields.get(name)?.trim() || undefined;
   const lines = (name: string) => {
     const found = (fields.get(name) ?? '')
@@ -81,13 +97,15 @@ function toRequest(fields: URLSearchParams): Readonly<Record<string, unknown>> {
   };
   if (fields.get('kind') === 'build') {
     const containerFile = Buffer.from((fields.get('file') ?? '').replaceAll('\r\n', '\n')).toString('base64');
-    return withoutAbsent({ containerFile, ...common });
+    const context = files.get('context');
+    return withoutAbsent({ containerFile, buildContext: context && { location: context }, ...common });
   }
+  const layers = [...(lines('layers') ?? []), ...(files.get('layer') ? [files.get('layer')] : [])];
   const config = withoutAbsent({
     ...{ env: lines('env'), workingDir: text('workingDir'), user: text('user') },
     labels: toLabels(lines('labels')),
     ...{ entrypoint: lines('entrypoint'), cmd: lines('cmd') },
-    layers: lines('layers')?.map(location => ({ location })),
+    layers: layers.length > 0 ? layers.map(location => ({ location })) : undefined,
   });
   const freeze = fields.get('freeze') === 'yes' || undefined;
   return withoutAbsent({ containerImage: text('image'), ...common, containerConfig: config, freeze });
@@ -125,6 +143,7 @@ interface Input {
   readonly hint: string;
   readonly isLong?: boolean;
   readonly isRequired?: boolean;
+  readonly isFile?: boolean;
 }
 
 function augmentForm(c: Context, given: URLSearchParams): Html {
@@ -135,6 +154,7 @@ function augmentForm(c: Context, given: URLSearchParams): Html {
       ...{ name: 'layers', label: 'Layers', isLong: true },
       hint: 'Addresses of tars (https://…) or images (docker://…), one a line.',
     },
+    { name: 'layer', label: 'A layer of your own', hint: 'A tar, plain or packed with gzip or zstd.', isFile: true },
     PLATFORMS,
   ];
   const more: readonly Input[] = [
@@ -152,7 +172,9 @@ function augmentForm(c: Context, given: URLSearchParams): Html {
   const isFrozen = given.get('freeze') === 'yes';
   const freeze = html`<fieldset class="choices"><label><input type="checkbox" name="freeze" value="yes"${isFrozen && html` checked`}> Keep it under a name of its own</label></fieldset>`;
   const kind = html`<input type="hidden" name="kind" value="augment">`;
-  return postForm(c, PATH, [kind, ...inputs.map(describe), others, freeze, html`<button>Augment</button>`]);
+  return postForm(c, PATH, [kind, ...inputs.map(describe), others, freeze, html`<button>Augment</button>`], {
+    hasFiles: true,
+  });
 }
 
 const PLATFORMS: Input = {
@@ -163,24 +185,39 @@ const PLATFORMS: Input = {
 
 function buildForm(c: Context, given: URLSearchParams): Html {
   const inputs: readonly Input[] = [
-    { name: 'file', label: 'Containerfile', hint: 'Its context is empty.', isLong: true, isRequired: true },
+    {
+      name: 'file',
+      label: 'Containerfile',
+      hint: 'Such as FROM docker.io/library/alpine:3.',
+      isLong: true,
+      isRequired: true,
+    },
+    {
+      name: 'context',
+      label: 'Context',
+      hint: 'A tar of the files for COPY, plain or packed with gzip; none: empty.',
+      isFile: true,
+    },
     { ...PLATFORMS, hint: 'Such as linux/amd64,linux/arm64; empty for that of this Veneer.' },
     { name: 'repository', label: 'Repository', hint: 'Where it is put: empty for the configured one.' },
   ];
   const kind = html`<input type="hidden" name="kind" value="build">`;
-  return postForm(c, PATH, [
-    kind,
-    ...inputs.map(input => describeInput('build', input, given)),
-    html`<button>Build</button>`,
-  ]);
+  const described = inputs.map(input => describeInput('build', input, given));
+  return postForm(c, PATH, [kind, ...described, html`<button>Build</button>`], { hasFiles: true });
 }
 
 /** What was sent in the same form is there again. */
-function describeInput(kind: string, { name, label, hint, isLong, isRequired }: Input, given: URLSearchParams): Html {
+function describeInput(
+  kind: string,
+  { name, label, hint, isLong, isRequired, isFile }: Input,
+  given: URLSearchParams,
+): Html {
   const isOfForm = (given.get('kind') ?? 'augment') === kind;
   const value = isOfForm ? (given.get(name) ?? '') : '';
   const id = `${kind}-${name}`;
   const required = isRequired && html` required`;
+  if (isFile)
+    return html`<div class="field"><label for="${id}">${label}</label><input id="${id}" name="${name}" type="file" aria-describedby="${id}-hint"><p class="hint" id="${id}-hint">${hint}</p></div>`;
   const control = isLong
     ? html`<textarea id="${id}" name="${name}" rows="3" spellcheck="false" aria-describedby="${id}-hint"${required}>${value}</textarea>`
     : html`<input id="${id}" name="${name}" class="mono" value="${value}" spellcheck="false" autocapitalize="none" aria-describedby="${id}-hint"${required}>`;
@@ -219,8 +256,21 @@ function describeMade(
 /** The shell sees one word, whatever is in it. */
 function curlOf(c: Context, request: Readonly<Record<string, unknown>>): string {
   const login = c.get('rights').access.sessions ? ' \\\n  -u "token:$VENEER_TOKEN"' : '';
-  const json = JSON.stringify(request, undefined, 2).replaceAll("'", String.raw`'\''`);
-  return `curl -sS ${new URL('/v1alpha2/container', realmOf(c)).href}${login} \\\n  -H 'Content-Type: application/json' -d '${json}'`;
+  const json = JSON.stringify(request, undefined, 2).replaceAll(String.raw`data:\u0000`, 'data:\0');
+  const curl = `curl -sS ${new URL('/v1alpha2/container', realmOf(c)).href}${login} \\\n  -H 'Content-Type: application/json'`;
+  const [first = '', ...rest] = json.split(FILE_MARK);
+  if (rest.length === 0) return `${curl} -d ${quote(json)}`;
+  // The argument of a command could not hold the bytes of files.
+  const parts = rest.map((part, at) => (at % 2 === 0 ? fileOf(part) : `printf %s ${quote(`"${part}`)}`));
+  return `{ printf %s ${quote(first)}; ${parts.join('; ')}; } | ${curl} -d @-`;
+}
+
+function fileOf(name: string): string {
+  return `printf '"data:'; base64 -w0 ${quote(`./${name}`)}`;
+}
+
+function quote(text: string): string {
+  return `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
 
 function nextflowOf(

@@ -124,7 +124,7 @@ dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 .chip.warn { background: var(--warn); color: var(--warn-ink); }
 .chip.bad { background: var(--bad); color: var(--bad-ink); }
 .chip.info { background: var(--info); color: var(--info-ink); }
-.note { border-left: 4px solid var(--line); background: var(--surface); padding: 0.7rem 1rem; border-radius: 0 8px 8px 0; margin: 0 0 1rem; }
+.note { border-left: 4px solid var(--line); background: var(--surface); padding: 0.7rem 1rem; border-radius: 0 8px 8px 0; margin: 0 0 1rem; overflow-wrap: anywhere; }
 .note.ok { border-color: var(--ok-ink); }
 .note.warn { border-color: var(--warn-ink); }
 .note.bad { border-color: var(--bad-ink); }

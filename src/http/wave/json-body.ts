@@ -40,9 +40,9 @@ export async function withJson<T>(c: Context, limits: BodyLimits, work: (body: u
   });
 }
 
-/** The same for a body that is text of whatever type; one that is no UTF-8 is read as far as it is. */
-export function withText<T>(c: Context, limits: BodyLimits, work: (text: string) => Promise<T>): Promise<T> {
-  return withBytes(c, limits, bytes => runAsCaller(c, limits, () => work(new TextDecoder().decode(bytes))));
+/** The same for a body of any other type. Its memory counts until `work` has ended. */
+export function withRaw<T>(c: Context, limits: BodyLimits, work: (bytes: Uint8Array) => Promise<T>): Promise<T> {
+  return withBytes(c, limits, bytes => runAsCaller(c, limits, () => work(bytes)));
 }
 
 async function withBytes<T>(c: Context, limits: BodyLimits, work: (bytes: Uint8Array) => Promise<T>): Promise<T> {
