@@ -58,27 +58,20 @@ interface Proxy {
   readonly command: string;
   /** Whether it passes the reason phrase of an answer on. */
   readonly passesReason: boolean;
-  start(own: string, ports: { readonly listen: number; readonly veneer: number }): Promise<Killable>;
+  start(own: string, ports: Ports): Promise<Killable>;
+}
+
+interface Ports {
+  readonly listen: number;
+  readonly veneer: number;
 }
 
 const PROXIES: Readonly<Record<string, Proxy>> = {
   'deploy/nginx.conf': {
     command: 'nginx',
     passesReason: true,
-    async start(own, { listen, veneer }) {
-      const server = (await readFile('deploy/nginx.conf', 'utf8'))
-        .replace('listen 443', `listen 127.0.0.1:${listen}`)
-        .replaceAll('/etc/nginx/', `${own}/`)
-        .replace('127.0.0.1:8080;', `127.0.0.1:${veneer};`);
-      const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
-      const folders = paths.map(name => `${name}_temp_path ${own}/${name};`).join(' ');
-      const file = join(own, 'nginx.conf');
-      await writeFile(
-        file,
-        `pid ${own}/pid; daemon off; error_log stderr; events {}\nhttp { access_log off; ${folders}\n${server} }\n`,
-      );
-      const checkReady = () => ask(listen, own, ['/health/live']);
-      return await startProcess('nginx', ['-p', own, '-c', file], { checkReady });
+    async start(own, ports) {
+      return startNginx(own, await readFile('deploy/nginx.conf', 'utf8'), ports);
     },
   },
   'deploy/Caddyfile': {
@@ -198,12 +191,46 @@ describe.each(Object.entries(PROXIES))('%s', (_, { command, passesReason, start 
   });
 });
 
-const SLOW = '/of-the-test/slow';
+describe('what people read, who have missed a setting', () => {
+  const missing = findMissingTools(['nginx', 'curl', 'openssl', 'skopeo']);
 
-/** To Veneer, but for one path: an answer that never ends. */
+  test.skipIf(missing)(`of nginx, or of a client${missing ? ` (${missing})` : ''}`, async () => {
+    const app = await startApp();
+    await using listening = await app.listen();
+    const way = await startWay(listening.host);
+    const own = await mkdtemp(join(folder, 'missed-'));
+    await makeCertificate(own);
+    const port = await findFreePort();
+    const sample = await readFile('deploy/nginx.conf', 'utf8');
+    const missed = sample
+      .replace('client_max_body_size 0;', '')
+      .replace('proxy_read_timeout 20m', 'proxy_read_timeout 1s');
+    const proxy = await startNginx(own, missed, { listen: port, veneer: Object(way.address()).port });
+    const inspect = (host: string) => run('skopeo', ['inspect', '--raw', `docker://${host}/lab/library/app:1`]);
+    try {
+      await writeFile(join(own, 'layer'), Buffer.alloc(2 * MIB));
+      const push = ['-i', '--http1.1', '-H', 'Expect:', '--data-binary', `@${join(own, 'layer')}`];
+      expect(await ask(port, own, [...push, '/v2/local/app/blobs/uploads/'])).toContain('413 Request Entity Too Large');
+      expect(await ask(port, own, ['-i', SILENT])).toContain('504 Gateway Time-out');
+      await expect(inspect(listening.host)).rejects.toThrow('server gave HTTP response to HTTPS client');
+      await expect(inspect(`127.0.0.1:${port}`)).rejects.toThrow('certificate signed by unknown authority');
+    } finally {
+      await proxy.stop();
+      way.closeAllConnections();
+      way.close();
+      await app.close();
+    }
+  });
+});
+
+const SLOW = '/of-the-test/slow';
+const SILENT = '/of-the-test/silent';
+
+/** To Veneer, but for two paths: an answer that never ends, and none. */
 async function startWay(target: string): Promise<Server> {
   const server = createServer((incoming, outgoing) => {
     if (incoming.url === SLOW) return void outgoing.write('first');
+    if (incoming.url === SILENT) return;
     const { method, url: path, headers } = incoming;
     const passed = request(`http://${target}${path}`, { ...(method && { method }), headers }, answer => {
       outgoing.writeHead(answer.statusCode ?? 502, answer.statusMessage, answer.headers);
@@ -214,6 +241,21 @@ async function startWay(target: string): Promise<Server> {
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   return server;
+}
+
+/** `sample` is the file as it is in deploy/, or changed. */
+async function startNginx(own: string, sample: string, { listen, veneer }: Ports): Promise<Killable> {
+  const server = sample
+    .replace('listen 443', `listen 127.0.0.1:${listen}`)
+    .replaceAll('/etc/nginx/', `${own}/`)
+    .replace('127.0.0.1:8080;', `127.0.0.1:${veneer};`);
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
+  const folders = paths.map(name => `${name}_temp_path ${own}/${name};`).join(' ');
+  const file = join(own, 'nginx.conf');
+  const http = `http { access_log off; ${folders}\n${server} }`;
+  await writeFile(file, `pid ${own}/pid; daemon off; error_log stderr; events {}\n${http}\n`);
+  const checkReady = () => ask(listen, own, ['/health/live']);
+  return await startProcess('nginx', ['-p', own, '-c', file], { checkReady });
 }
 
 /** By curl as a client of the public name. The last argument is a path. */
@@ -227,7 +269,7 @@ async function makeCertificate(own: string): Promise<void> {
   await mkdir(own, { recursive: true });
   await run('openssl', [
     ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
-    ...['-subj', `/CN=${NAME}`, '-addext', `subjectAltName=DNS:${NAME}`],
+    ...['-subj', `/CN=${NAME}`, '-addext', `subjectAltName=DNS:${NAME},IP:127.0.0.1`],
     ...['-keyout', join(own, 'veneer.key'), '-out', join(own, 'veneer.pem')],
   ]);
 }

@@ -146,6 +146,10 @@ export const TRIALS: Readonly<Record<string, Trial>> = {
     without: { 'veneer --data-dir /var/lib/veneer-2': 'test/cli/backup.test.ts starts what was restored' },
   },
   'docs/storage.md: Which command when': { test: 'test/cli/repair.test.ts' },
+
+  'docs/troubleshooting.md: Troubleshooting': {
+    without: { 'veneer doctor': 'what it finds is of the machine: test/cli/doctor.test.ts' },
+  },
 };
 
 /** All blocks of the pages, in their order. */
