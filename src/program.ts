@@ -13,7 +13,7 @@ import { type App, createApp } from './app/app.ts';
 import { findCacheTarget } from './app/caching.ts';
 import { findGcTarget, findRepairTarget } from './app/collecting.ts';
 import { findStartFaults, probeBuilders, probeUpstreams } from './app/probing.ts';
-import { findTokenRecords } from './app/recording.ts';
+import { findMigrationTarget, findTokenRecords } from './app/recording.ts';
 import type { Reread } from './app/ruling.ts';
 import { createRootCommand, type RootFlags as Flags } from './cli/root.ts';
 import { findServiceUrl, type Service } from './cli/service/service.ts';
@@ -50,6 +50,7 @@ const command = createRootCommand({
   findRecords: () => findTokenRecords(findState()),
   findTarget: () => findTargetBy(findCacheTarget),
   findGcTarget: () => findTargetBy(findGcTarget),
+  findMigrationTarget: () => findTargetBy(findMigrationTarget),
   findRepairTarget: () => findTargetBy(findRepairTarget),
   findConfigSources: () => ({ env: process.env, flags: command.opts<Flags>() }),
   findStartFaults,

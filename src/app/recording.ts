@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { Config } from '../config/schema.ts';
 import { createMemory, type Memory } from '../memory.ts';
 import { findReasonToKeep, type ServiceStore } from '../state/acknowledged.ts';
+import { requireComplete } from '../state/migration.ts';
 import { openPostgresStore, type PostgresStore } from '../state/postgres.ts';
 import { createReserve, createReservedStore, type Reserve } from '../state/reserve.ts';
 import { createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
@@ -48,6 +49,8 @@ export async function openRecords({
   const file = createReservedStore(createSqliteStore({ path: fileIn(config), now, onUnreadable }), reserve);
   const records = postgres ?? file;
   const stores = postgres ? [postgres, file] : [file];
+  const close = async () => void (await Promise.all(stores.map(store => store.close())));
+  await requireComplete(records, nameRecords(config)).catch(error => close().then(() => Promise.reject(error)));
   const reasonToKeep = () => findReasonToKeep(records.condition);
   const logCondition = () => {
     const reason = reasonToKeep();
@@ -61,9 +64,7 @@ export async function openRecords({
       const counts = await Promise.all(stores.map(store => store.sweep()));
       return counts.reduce((sum, count) => sum + count, 0);
     },
-    async close() {
-      await Promise.all(stores.map(store => store.close()));
-    },
+    close,
     async checkReady() {
       await Promise.all(stores.map(store => store.get('token', '')));
       watched.check();
@@ -133,13 +134,30 @@ export async function openOwnRecords(config: Config, reserve: Reserve, memory: M
   return (await openPostgres(config, { memory })) ?? openCacheRecords(config, reserve);
 }
 
+/** Stored with the content that they describe: what upstreams have sent, which can be refetched. */
+const CACHE_COLLECTIONS: readonly string[] = ['link', 'linked'];
+
+/** What `veneer migrate` moves. */
+export function findMigrationTarget(config: Config) {
+  return {
+    dataDir: config.dataDir,
+    schema: config.state.postgres?.schema,
+    isOfCache: (collection: string) => CACHE_COLLECTIONS.includes(collection),
+    async openDatabase(directory: string): Promise<ServiceStore> {
+      const store = await openPostgres({ ...config, dataDir: directory }, { memory: createMemory(GUEST_BYTES) });
+      if (!store) throw new Error('there is no database');
+      return store;
+    },
+  };
+}
+
 /** The records for `veneer token`, which may run beside a service that holds them. */
 export function findTokenRecords(config: Pick<Config, 'dataDir' | 'state'>) {
   const { postgres } = config.state;
   const directory = config.dataDir;
   const path = fileIn(config);
   return {
-    name: postgres ? `schema ${postgres.schema} of the database` : path,
+    name: nameRecords(config),
     hasRecords: () => postgres !== undefined || findFile(path) !== undefined,
     async open() {
       const store = await openPostgres(config, { memory: createMemory(GUEST_BYTES), isGuest: true });
@@ -149,6 +167,11 @@ export function findTokenRecords(config: Pick<Config, 'dataDir' | 'state'>) {
       return { ...records, close: () => records.close().then(reserve.close) };
     },
   };
+}
+
+function nameRecords(config: Pick<Config, 'dataDir' | 'state'>): string {
+  const { postgres } = config.state;
+  return postgres ? `schema ${postgres.schema} of the database` : fileIn(config);
 }
 
 const GUEST_BYTES = 1024 ** 2;

@@ -97,6 +97,9 @@ export const EXAMPLES: Readonly<Record<string, Readonly<Record<string, string>>>
   'veneer repair': {
     'veneer repair --dry-run': 'shows what a repair would change',
   },
+  'veneer migrate': {
+    'veneer migrate --from sqlite --to postgres': 'moves the records to the database in state.postgres',
+  },
   'veneer mirror-config': {
     'veneer mirror-config docker': 'prints the key for /etc/docker/daemon.json',
     'veneer mirror-config podman --address https://veneer.example': 'prints a file of registries.conf.d',

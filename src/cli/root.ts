@@ -12,6 +12,7 @@ import { createDoctorCommand } from './doctor/doctor.ts';
 import { addExamples } from './examples.ts';
 import { createGcCommand } from './gc.ts';
 import { createManualCommand } from './manual.ts';
+import { createMigrateCommand } from './migrate.ts';
 import { createMirrorConfigCommand } from './mirror.ts';
 import { createRegistriesCommand } from './registries.ts';
 import { createRepairCommand } from './repair.ts';
@@ -37,6 +38,7 @@ type RootDeps = Parameters<typeof createCacheCommand>[0] &
     /** Whether standard error is a terminal, to show progress. */
     readonly isTerminal: boolean;
     readonly findGcTarget: Parameters<typeof createGcCommand>[0]['findTarget'];
+    readonly findMigrationTarget: Parameters<typeof createMigrateCommand>[0]['findTarget'];
     readonly findRepairTarget: Parameters<typeof createRepairCommand>[0]['findTarget'];
     /** Runs the service until it ends. */
     readonly serve: (flags: RootFlags) => Promise<void>;
@@ -80,6 +82,7 @@ export function createRootCommand(deps: RootDeps): Command {
     .addCommand(createBackupCommand(deps))
     .addCommand(createRestoreCommand(deps))
     .addCommand(createRepairCommand({ findTarget: deps.findRepairTarget, isTerminal }))
+    .addCommand(createMigrateCommand({ findTarget: deps.findMigrationTarget, isTerminal }))
     .commandsGroup('Help:')
     .addCommand(createCompletionCommand())
     .addCommand(createManualCommand({ version }))

@@ -22,6 +22,20 @@ export type RecordsCondition = { readonly kind: 'whole' } | RecordsFault;
 export interface ServiceStore extends RecordStore {
   /** As found when the store was opened, and since. Unless it is whole, nothing may be deleted for lack of a record. */
   readonly condition: RecordsCondition;
+  /** Identifies the records for as long as they exist, as when the store was opened. */
+  readonly id: string;
+  /** All records after a position, in the order of collections and then of keys; those that have expired, too. For copies. */
+  readAll(after: RecordPosition, limit: number): Promise<readonly StoredRecord[]>;
+}
+
+/** The first position is that of two empty texts. */
+export type RecordPosition = Pick<StoredRecord, 'collection' | 'key'>;
+
+export interface StoredRecord {
+  readonly collection: string;
+  readonly key: string;
+  readonly value: Uint8Array;
+  readonly expiresAt: Date | undefined;
 }
 
 export interface RecordsFault {

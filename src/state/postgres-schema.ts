@@ -123,6 +123,7 @@ export function prepareStatements(schema: string) {
     get: `SELECT value, expires_at - ${now('$1')} AS ttl FROM ${records} WHERE collection = $2 AND key = $3 AND ${live}`,
     // $5 is the key to start after: without one it is empty, and no key is.
     list: `SELECT key ${range}`,
+    all: `SELECT collection, key, value, expires_at FROM ${records} WHERE (collection, key) > ($1, $2) ORDER BY collection, key LIMIT $3`,
     entries: `SELECT key, value ${range}`,
     write: `WITH ${holder},
       deleted AS (

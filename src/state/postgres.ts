@@ -221,6 +221,16 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
       const [row] = await query<{ count: string }>(statements.sweep, [time(), MAX_SWEPT_AT_ONCE]);
       return Number(row?.count ?? 0);
     },
+    id: holder.id,
+    async readAll({ collection, key }, limit) {
+      const rows = await query<StoredRow>(statements.all, [collection, key, limit]);
+      return rows.map(row => ({
+        collection: row.collection,
+        key: row.key,
+        value: new Uint8Array(row.value),
+        expiresAt: row.expires_at === null ? undefined : new Date(Number(row.expires_at)),
+      }));
+    },
     version: listener.version,
     async close() {
       await Promise.all([listener.close(), pool.end()]);
@@ -240,6 +250,13 @@ const CACHED_MS = 60_000;
 
 /** A deadlock, or a conflict with another transaction: nothing was changed. */
 const ROLLED_BACK: ReadonlySet<string> = new Set(['40001', '40P01']);
+
+interface StoredRow {
+  readonly collection: string;
+  readonly key: string;
+  readonly value: Buffer;
+  readonly expires_at: string | null;
+}
 
 interface Holder {
   /** Identifies the records for as long as they exist. */

@@ -115,6 +115,8 @@ export function createReservedStore(store: SqliteStore, reserve: Reserve): Sqlit
     get condition() {
       return store.condition;
     },
+    id: store.id,
+    readAll: store.readAll,
     onUnreadable: store.onUnreadable,
     accept: store.accept,
     check: store.check,

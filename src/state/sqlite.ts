@@ -47,6 +47,7 @@ export function createSqliteStore({
   const database = openDatabase(path);
   const statements = prepareStatements(database);
   let condition = readCondition(database, noted);
+  const id = readId(database);
   let isChecked = !noted?.isOpen;
   let checker: Worker | undefined;
   // This connection reads: it sees what is durable, and no writer's lock blocks it.
@@ -109,6 +110,16 @@ export function createSqliteStore({
 
   return {
     onUnreadable,
+    id,
+    async readAll({ collection, key }, limit) {
+      const rows = await read(() => statements.all.all(collection, key, limit));
+      return rows.map(row => ({
+        collection: String(row.collection),
+        key: String(row.key),
+        value: row.value instanceof Uint8Array ? row.value : new Uint8Array(),
+        expiresAt: row.expires_at === null ? undefined : new Date(Number(row.expires_at)),
+      }));
+    },
     async get(collection, key) {
       const row = await read(() => statements.get.get(collection, key, time()));
       return row?.value instanceof Uint8Array ? row.value : undefined;
@@ -237,6 +248,15 @@ function readCondition(database: DatabaseSync, noted: Generation | undefined): S
   }
 }
 
+/** Empty where it cannot be read. */
+function readId(database: DatabaseSync): string {
+  try {
+    return String(database.prepare('SELECT id FROM store').get()?.id ?? '');
+  } catch {
+    return '';
+  }
+}
+
 /** More pages than there are: if copied in steps, each write of the service would restart the copy. */
 const ALL_PAGES = 2 ** 31 - 1;
 
@@ -292,6 +312,9 @@ interface Selection extends ListOptions {
 
 function prepareStatements(database: DatabaseSync) {
   return {
+    all: database.prepare(
+      'SELECT collection, key, value, expires_at FROM records WHERE (collection, key) > (?, ?) ORDER BY collection, key LIMIT ?',
+    ),
     get: database.prepare(`SELECT value FROM records WHERE collection = ? AND key = ? AND ${LIVE}`),
     list: database.prepare(LIST_KEYS),
     entries: database.prepare(`SELECT key, value, ${LIVE} AS is_live ${RANGE}`),

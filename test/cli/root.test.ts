@@ -23,6 +23,7 @@ function createInertRoot() {
     },
     ...{
       findGcTarget: refuse,
+      findMigrationTarget: refuse,
       findRepairTarget: refuse,
       findMirror: refuse,
       findConfigSources: refuse,

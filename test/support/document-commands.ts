@@ -142,6 +142,8 @@ export const TRIALS: Readonly<Record<string, Trial>> = {
   'docs/rules.md: Provenance and signatures 2': { test: 'test/clients/rules-provenance.test.ts' },
   'docs/rules.md: Explain': { prints: ['corporate-ca'] },
 
+  'docs/cli.md: `veneer migrate`': { test: 'test/clients/postgres-migrate.test.ts' },
+  'docs/storage.md: From a file to a database, and back': { test: 'test/clients/postgres-migrate.test.ts' },
   'docs/storage.md: Backup': {
     without: { 'veneer --data-dir /var/lib/veneer-2': 'test/cli/backup.test.ts starts what was restored' },
   },
