@@ -97,6 +97,10 @@ export const TRIALS: Readonly<Record<string, Trial>> = {
 
   'docs/kubernetes.md: With Helm': { test: 'test/clients/charts.test.ts' },
 
+  'docs/migrate.md: From one platform to several': { prints: ['linux/amd64', 'linux/arm64'] },
+  'docs/migrate.md: From one platform to several 2': { before: CONTAINERFILE, prints: ['amd64', 'arm64'] },
+  "docs/migrate.md: From Kyverno's mutations to rules": {},
+
   'docs/mirror.md: Set it up': {},
   'docs/mirror.md: Check it': {
     prints: ['200 OK', 'oci-namespace: docker.io'],
@@ -162,7 +166,7 @@ export function listBlocks(): readonly Block[] {
 
 function readBlocks(page: string): readonly Block[] {
   const text = readFileSync(join(ROOT, page), 'utf8');
-  const parts = [...text.matchAll(/^#+ (.+)$|^```(sh|bash|shell|console|json)\n([\s\S]*?)^```$/gm)];
+  const parts = [...text.matchAll(/^#+ (.+)$|^ *```(sh|bash|shell|console|json)\n([\s\S]*?)^ *```$/gm)];
   const blocks: Block[] = [];
   let heading = '';
   let count = 0;
@@ -172,16 +176,22 @@ function readBlocks(page: string): readonly Block[] {
       count += 1;
       const [, , next, answer = ''] = parts[at + 1] ?? [];
       const name = `${page}: ${heading}${count > 1 ? ` ${count}` : ''}`;
-      const lines = body.split('\n');
+      const lines = dedent(body);
       const [code, output] =
         language === 'console'
           ? [
               lines.flatMap(line => (line.startsWith('$ ') ? [line.slice(2)] : [])).join('\n'),
               lines.filter(line => !line.startsWith('$ ')).join('\n'),
             ]
-          : [body, next === 'json' ? answer : ''];
+          : [lines.join('\n'), next === 'json' ? answer : ''];
       blocks.push({ name, page, code, output });
     }
   }
   return blocks;
+}
+
+/** Of a block within a list. */
+function dedent(text: string): readonly string[] {
+  const indent = /^ */.exec(text)?.[0] ?? '';
+  return text.split('\n').map(line => (line.startsWith(indent) ? line.slice(indent.length) : line));
 }
