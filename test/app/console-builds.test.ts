@@ -67,7 +67,7 @@ test('the list has builds and copies, and those of one state', async () => {
   const all = await page('/console/builds');
   expect(all).toContain(`href="/view/builds/${buildId}">`);
   expect(all).toContain(`href="/view/mirrors/${mirror}">`);
-  expect(await page('/console/builds?status=failed')).toContain('None that you may see.');
+  expect(await page('/console/builds?status=failed')).toContain('None visible to you.');
   expect((await app.request('/console/builds?status=odd', { headers: HTML })).status).toBe(400);
 });
 

@@ -82,7 +82,7 @@ describe('a page', () => {
     const row = page.split('<tr>').find(each => each.includes('<strong>lab</strong>')) ?? '';
     expect(row).toContain('<span class="chip warn">fails</span>');
     expect(row).toContain('lab: library/app/manifests/2: status 503 (UNKNOWN)');
-    expect(page.split('<tr>').find(each => each.includes('<strong>docker.io</strong>'))).toContain('not asked yet');
+    expect(page.split('<tr>').find(each => each.includes('<strong>docker.io</strong>'))).toContain('not contacted yet');
   });
 });
 

@@ -1,4 +1,4 @@
-// Builds and copies: the list of those that the caller may see, and each with its progress by platform and its log as it grows.
+// Builds and copies: the list of those visible to the caller, and a page for each, with its progress by platform and its live log.
 
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
@@ -41,7 +41,7 @@ const EVERY_SECONDS = 2;
 const LIST_EVERY_SECONDS = 4;
 const PATHS = { bd: '/view/builds', mr: '/view/mirrors' } as const;
 
-/** The pages of single builds, whose addresses clients print. */
+/** The pages of individual builds, whose addresses clients print. */
 export function createBuildPages(deps: BuildPagesDeps): Hono {
   const { builds, getBuild, limitedBuilds, body, show } = deps;
   const app = new Hono();
@@ -55,7 +55,7 @@ export function createBuildPages(deps: BuildPagesDeps): Hono {
         body: await describeBuild(c, build, deps),
       });
     });
-    // The same as text, as it grows.
+    // The log as text, as it grows.
     app.get(`${path}/:id/log`, async (c: Context) => sendLog(c, await getBuild(c, prefix, ['pull']), () => ({})));
     app.post(`${path}/:id/cancel`, (c: Context) =>
       withForm(c, body, async () => {
@@ -98,10 +98,10 @@ export function createBuildList({ builds, show, now }: Pick<BuildPagesDeps, 'bui
     ];
     const last = found.at(-1);
     const older = last && html`<p><a href="/console/builds?${olderQuery(c, last.id)}">Older</a></p>`;
-    const list = live('builds', LIST_EVERY_SECONDS, [table('Builds', columns, rows, 'None that you may see.')]);
+    const list = live('builds', LIST_EVERY_SECONDS, [table('Builds', columns, rows, 'None visible to you.')]);
     return show(c, {
       title: 'Builds',
-      lead: 'The newest first, copies among them.',
+      lead: 'Newest first, including copies.',
       body: [filters(c), list, older ?? html``],
     });
   });
@@ -160,7 +160,7 @@ async function describeBuild(c: Context, build: BuildRecord, deps: BuildPagesDep
   ];
   const path = `${buildPath(build.id)}/log`;
   return html`${live('build', isOver ? undefined : EVERY_SECONDS, head)}
-${isOver && build.digest && html`<h2>Pull it</h2>${copyable('the command that pulls it', pullCommand(build.spec, address, build.digest))}`}
+${isOver && build.digest && html`<h2>Pull</h2>${copyable('the pull command', pullCommand(build.spec, address, build.digest))}`}
 ${describeSource(build)}
 <h2>Log</h2>
 <p><a href="${path}?follow=false">The whole log, as text</a></p>
@@ -184,7 +184,7 @@ function describeRecord(build: BuildRecord, { address, scanId, now }: RecordView
     Image: html`<code>${address}</code>`,
     Digest: digest && digestOf(digest),
     Source: source && html`<code>${source}</code> ${spec.kind === 'copy' && digestOf(spec.source.digest)}`,
-    Platforms: spec.platforms?.join(', ') ?? 'all of its source',
+    Platforms: spec.platforms?.join(', ') ?? 'all platforms of its source',
     'Asked for': timeOf(createdAt, now),
     Started: startedAt && html`${timeOf(startedAt, now)}${starts > 1 && ` (for the ${starts}th time)`}`,
     Took: tookOf(build, now),
@@ -197,7 +197,7 @@ function withDigest(address: string, digest: string): string {
   return `${address.slice(0, address.lastIndexOf(':'))}@${digest}`;
 }
 
-/** Where the caller may do it. */
+/** Only those that the caller may use. */
 function actions(c: Context, build: BuildRecord): Html {
   const mayBuild = hasRight(c, 'build', build.spec.target.repository);
   const path = buildPath(build.id);
@@ -219,11 +219,11 @@ ${packages?.environment !== undefined && part('Environment of conda', packages.e
 
 interface PlatformProgress {
   readonly states: Map<string, NonNullable<LogEntry['state']>>;
-  /** The step that was told of last. */
+  /** The most recently reported step. */
   current: string | undefined;
 }
 
-/** One pass over the log: its end, and what has become of the steps of each platform. */
+/** One pass over the log: its end, and the state of each platform's steps. */
 async function readProgress(entries: AsyncIterable<LogEntry> | undefined) {
   const tail = createLogTail(MAX_LOG);
   const platforms = new Map<string, PlatformProgress>();
@@ -255,5 +255,5 @@ function describeProgress(platforms: ReadonlyMap<string, PlatformProgress>, isOv
     ...['Platform', 'State', { name: 'Steps done', isNumber: true }, { name: 'From the cache', isNumber: true }],
     { name: 'Last step', isText: true },
   ];
-  return table('Progress by platform', columns, rows, isOver ? 'The log tells of no steps.' : 'No step has begun yet.');
+  return table('Progress by platform', columns, rows, isOver ? 'The log has no steps.' : 'No step has started yet.');
 }

@@ -1,4 +1,5 @@
-// The console: pages for people, under /console. Rights are those of the same questions to the API, and what is not for a caller is not shown.
+// The console: web pages under /console. They require the same rights as the corresponding requests to the API, and omit what the caller
+// may not see.
 import { Hono } from 'hono';
 import type { Access } from '../../access/access.ts';
 import { createBuildList } from './builds.ts';
@@ -18,7 +19,7 @@ type ConsoleDeps = Parameters<typeof createOverview>[0] &
   Parameters<typeof createMakePages>[0] &
   Parameters<typeof createMirrorPages>[0] &
   Parameters<typeof createRulePages>[0] & {
-    /** Undefined where nobody can log in. */
+    /** Undefined if logging in is not possible. */
     readonly sessions: Access['sessions'];
   };
 

@@ -1,4 +1,4 @@
-// An image: what its registry has, and what a pull through this Veneer gets, side by side.
+// An image: as its registry has it, and as a pull through this Veneer returns it, side by side.
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
 import { platformSchema } from '../../oci/config-fields.ts';
@@ -44,7 +44,7 @@ export function createImagePages(deps: ImagePagesDeps): Hono {
   return app;
 }
 
-const LEAD = 'What a registry has, and what a pull through this Veneer gets.';
+const LEAD = 'An image as its registry has it, and as a pull through this Veneer returns it.';
 
 function searchForm(c: Context): Html {
   const { image = '' } = c.req.query();
@@ -56,7 +56,7 @@ function searchForm(c: Context): Html {
 
 interface Found {
   readonly explanation: Explanation;
-  /** Undefined where the image is none that an engine runs. */
+  /** Undefined for anything that engines do not run. */
   readonly chosen: ExplainedImage | undefined;
   /** Of the source, for the chosen platform. */
   readonly sourceLayers: readonly Descriptor[];
@@ -114,9 +114,9 @@ function describeImage(c: Context, { explanation, chosen, sourceLayers }: Found,
   return html`<div class="card">${about}</div>
 ${
   digest &&
-  html`<h2>Pull it by digest</h2>${copyable('the command that pulls it', `docker pull ${host}/${name}@${digest}`)}
-<h3>Provenance</h3><p>${outcome === 'changed' ? 'What Veneer made of it is told by an artifact that refers to the result:' : 'It is not ours: what refers to it is its registry’s.'}</p>
-${copyable('the command that lists what refers to it', `oras discover ${host}/${name}@${digest}`)}`
+  html`<h2>Pull by digest</h2>${copyable('the pull command', `docker pull ${host}/${name}@${digest}`)}
+<h3>Provenance</h3><p>${outcome === 'changed' ? 'An artifact that refers to the result describes the changes:' : 'The image is unchanged: its referrers are those of its registry.'}</p>
+${copyable('the command that lists its referrers', `oras discover ${host}/${name}@${digest}`)}`
 }
 <h2>Platforms</h2>${describePlatforms(c, explanation, chosen)}
 ${chosen && describeChosen(chosen, sourceLayers)}
@@ -139,7 +139,7 @@ function describePlatforms(c: Context, { platforms }: Explanation, chosen: Expla
     'Platforms',
     ['Platform', 'Source', 'Result', { name: 'Rules', isText: true }],
     rows,
-    'None: no engine runs it as it is.',
+    'None: it is not an image that engines run.',
   );
 }
 

@@ -1,5 +1,5 @@
-// The frame of every page for people: its head, the menu of what the caller may see, and the headers that keep a browser from doing anything else with
-// it. All that is put into a page is escaped by `html`; `raw` has no place here.
+// The layout of every page: its head, the menu of pages visible to the caller, and security headers. Everything inserted into a page is
+// escaped by `html`; `raw` must not be used.
 import { createHash } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import { type Context, Hono } from 'hono';
@@ -21,12 +21,12 @@ export interface Page {
   readonly status?: 200 | ShownError['status'] | undefined;
 }
 
-/** Answers with a page, in the frame. */
+/** Responds with a page in the common layout. */
 export type ShowPage = (c: Context, page: Page) => Response | Promise<Response>;
 
 /**
- * Errors of pages are pages; whoever is not known is asked to log in, where that can be done. Goes where errors become HTTP: undefined for a client
- * that is no browser, and for all that is no page.
+ * Renders errors of pages as pages; unauthenticated callers are redirected to the login, if that is possible. Used where errors become HTTP
+ * responses: undefined for clients other than browsers, and for anything but pages.
  */
 export function createShowError(show: ShowPage): ShowError {
   return (c, { status, message }) => {
@@ -38,7 +38,10 @@ export function createShowError(show: ShowPage): ShowError {
   };
 }
 
-/** Asks for the same page once more: a browser that comes by a link of another page does not show its session, which is for pages of ours alone. */
+/**
+ * Reloads the same page: after a link from another site the browser did not send its session, which is restricted to requests from our
+ * pages.
+ */
 export function showAgain(c: Context): Response | Promise<Response> {
   for (const [name, value] of Object.entries(HEADERS)) c.header(name, value);
   const { pathname, search } = new URL(c.req.url);
@@ -48,7 +51,7 @@ export function showAgain(c: Context): Response | Promise<Response> {
   );
 }
 
-/** Clients of registries and of the API ask for JSON, or for anything. */
+/** Clients of the registry and of the API accept JSON, or anything. */
 export function wantsPage(c: Context): boolean {
   return /\btext\/html\b/.test(c.req.header('Accept') ?? '');
 }
@@ -57,7 +60,7 @@ interface MenuEntry {
   readonly path: string;
   readonly name: string;
   readonly isForAdmins?: boolean;
-  /** Paths of the same menu entry elsewhere. */
+  /** Other paths that belong to this menu entry. */
   readonly others?: RegExp;
 }
 
@@ -72,7 +75,7 @@ const MENU: readonly MenuEntry[] = [
   { path: '/console/rules', name: 'Rules', isForAdmins: true },
 ];
 
-/** Nothing runs or is loaded but what the service itself has beside the page, no page frames it, and what it sends goes to the service. */
+/** Allows only scripts and other resources of the service itself, no framing, and forms only to the service. */
 const POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -87,13 +90,13 @@ const POLICY = [
 const HEADERS = {
   'Content-Security-Policy': POLICY,
   'Cache-Control': 'no-store',
-  // Without a referrer at all, browsers say of a form that it comes from nowhere.
+  // Without any referrer, browsers send `Origin: null` with forms.
   'Referrer-Policy': 'same-origin',
   'Cross-Origin-Opener-Policy': 'same-origin',
   'X-Frame-Options': 'DENY',
 } as const;
 
-/** `isOn`: whether there is a console around the pages; without one they have no menu. */
+/** `isOn`: whether the console is enabled; without it pages have no menu. */
 export function createShowPage({ version, isOn }: { readonly version: string; readonly isOn: boolean }): ShowPage {
   return (c, { title, lead, body, status = 200 }) => {
     for (const [name, value] of Object.entries(HEADERS)) c.header(name, value);
@@ -141,7 +144,7 @@ function menu(c: Context): Html {
   return html`<nav class="menu" aria-label="Console"><ul>\n${items}</ul></nav>`;
 }
 
-/** And the way in or out, where there is one. */
+/** The caller, with login or logout if possible. */
 function describeWho(c: Context, isOn: boolean): Html | string {
   const rights = c.get('rights');
   if (!rights) return '';
@@ -155,7 +158,7 @@ interface Asset {
   readonly text: string;
 }
 
-/** The address changes with the text, so that a browser keeps it for good. */
+/** The address changes with the text, so that browsers can cache it for ever. */
 function createAsset(name: string, type: string, text: string): Asset {
   const version = createHash('sha256').update(text).digest('hex').slice(0, 12);
   return { address: `/console/assets/${version}/${name}`, type, text };
@@ -167,7 +170,7 @@ const ASSETS = {
   icon: createAsset('icon.svg', 'image/svg+xml', ICON),
 };
 
-/** What pages load. Anybody may. */
+/** Resources of pages, without authentication. */
 export function createAssets(): Hono {
   const app = new Hono();
   for (const { address, type, text } of Object.values(ASSETS)) {

@@ -1,4 +1,4 @@
-// Logging in with a browser: the same users, access tokens and tokens of the OIDC issuer as everywhere, and then a session in a cookie.
+// Browser login: accepts the same users, access tokens and tokens of the OIDC issuer as everywhere, and opens a session in a cookie.
 
 import { type Context, Hono, type MiddlewareHandler } from 'hono';
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie';
@@ -15,7 +15,7 @@ import { cookieName, cookieOptions, LOGIN_PATH, postForm, realmOf, withForm } fr
 import { type Page, type ShowPage, showAgain } from './layout.ts';
 import { note } from './parts.ts';
 
-/** The caller of the session that a browser has; undefined without one. */
+/** The caller of the browser's session; undefined without one. */
 type FindSession = (c: Context) => Promise<Caller | undefined>;
 
 export function createFindSession({ sessions }: Pick<Access, 'sessions'>, publicUrl: string | undefined): FindSession {
@@ -25,7 +25,7 @@ export function createFindSession({ sessions }: Pick<Access, 'sessions'>, public
   };
 }
 
-/** Goes before the authentication of pages, where people log in. */
+/** Goes before the authentication of pages, where logging in is possible. */
 export function createArrival(): MiddlewareHandler {
   return async (c, next) => (isFollowedLink(c) ? showAgain(c) : next());
 }
@@ -87,10 +87,10 @@ function loginPage(c: Context, { next, fault }: { readonly next: string; readonl
 <button>Log in</button>`;
   const body = html`${fault !== undefined && html`<div role="alert">${note('bad', fault)}</div>`}
 <div class="card narrow">${postForm(c, LOGIN_PATH, fields)}</div>`;
-  return { title: 'Log in', lead: 'As for docker login: the same users, passwords and tokens.', body };
+  return { title: 'Log in', lead: 'With the same users, passwords and tokens as docker login.', body };
 }
 
-/** A page of ours, and nothing else: a link could lead anywhere. */
+/** Only our own pages: a link could otherwise redirect anywhere. */
 function nextOf(text: string | undefined): string {
   const url = URL.parse(text ?? '', 'http://veneer');
   const isOurs = url?.host === 'veneer' && /^\/(?:console(?:\/|$)|view\/)/.test(url.pathname);

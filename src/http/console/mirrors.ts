@@ -1,4 +1,4 @@
-// How container runtimes are told to pull through this Veneer: the files of `veneer mirror-config`, to be copied.
+// The configuration files that make container runtimes pull through this Veneer, as printed by `veneer mirror-config`.
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
 import { requireCaller } from '../middleware/authentication.ts';
@@ -10,7 +10,7 @@ interface MirrorPagesDeps {
   readonly show: ShowPage;
 }
 
-/** Of a runtime that cannot be a client of this configuration, why. */
+/** The file of a runtime, or the reason why it cannot be a client of this configuration. */
 interface RuntimeFile {
   readonly runtime: string;
   readonly file: { readonly content: string; readonly hints: readonly string[] } | { readonly reason: string };
@@ -19,13 +19,13 @@ interface RuntimeFile {
 export function createMirrorPages({ listMirrorFiles, show }: MirrorPagesDeps): Hono {
   const app = new Hono();
   app.get('/console/mirrors', (c: Context) => {
-    // It names the upstreams that are configured.
+    // The page names the configured upstreams.
     requireCaller(c);
     return show(c, {
       title: 'Mirror set-up',
-      lead: 'What makes a runtime pull the images of other registries through this Veneer, under their own names.',
+      lead: 'Configuration files that make a container runtime pull images of other registries through this Veneer, under their own names.',
       body: html`${listMirrorFiles().map(describeFile)}
-<p class="muted small"><code>veneer mirror-config</code> prints the same, for other addresses and registries as well.</p>`,
+<p class="muted small"><code>veneer mirror-config</code> prints the same files, also for other addresses and registries.</p>`,
     });
   });
   return app;

@@ -1,4 +1,4 @@
-// The first page: what runs and since when, whether all of it works and whose fault it is where it does not, and what there is to do.
+// The overview: version and uptime, the health of all parts with the responsible party for each problem, and current activity.
 import type { Context } from 'hono';
 import { html } from 'hono/html';
 import type { Builds } from '../../builds/builds.ts';
@@ -12,12 +12,12 @@ import { isAdmin } from '../middleware/authentication.ts';
 import type { Page } from './layout.ts';
 import { chip, countOf, facts, type Html, live, note, type Tone, table, timeOf } from './parts.ts';
 
-/** What the configuration and the start say of this service. */
+/** Facts about the service from its configuration and start. */
 interface Service {
   readonly version: string;
   readonly commit: string;
   readonly startedAt: Date;
-  /** Undefined: it runs with the defaults. */
+  /** Undefined if there is none. */
   readonly configFile: string | undefined;
   readonly dataDir: string;
   readonly upstreams: readonly ConfiguredUpstream[];
@@ -57,7 +57,7 @@ export function createOverview(deps: OverviewDeps): (c: Context) => Promise<Page
       admin && html`<h2>Upstreams</h2>${describeUpstreams(deps, now)}`,
       html`<h2>Builders</h2>${describeBuilders(await deps.listBuilders())}`,
     ];
-    const lead = admin ? undefined : 'What anybody may know. Who looks after this Veneer sees more.';
+    const lead = admin ? undefined : 'Public information. Administrators of this Veneer see more.';
     return { title: 'Overview', lead, body: live('overview', EVERY_SECONDS, parts.filter(isShown)) };
   };
 }
@@ -67,10 +67,10 @@ function isShown(part: Html | false): part is Html {
 }
 
 const FAULTS: Readonly<Record<ReadinessProblem['fault'], string>> = {
-  operator: 'for the operator of this Veneer',
+  operator: 'the operator of this Veneer',
   upstream: 'the registry’s',
   builder: 'the builder’s',
-  nobody: 'nobody’s: it is as it should be',
+  nobody: 'nobody: this is expected',
 };
 
 async function describeCondition({ check }: OverviewDeps): Promise<Html> {
@@ -84,9 +84,9 @@ async function describeCondition({ check }: OverviewDeps): Promise<Html> {
     reason,
     FAULTS[fault],
   ]);
-  const summary = isDown ? 'Requests are not served: it is not ready.' : 'It serves, and some parts do not work.';
+  const summary = isDown ? 'Not ready: requests are not served.' : 'Requests are served, but some parts do not work.';
   return html`${note(isDown ? 'bad' : 'warn', summary)}
-${table('Parts that do not work', ['Part', 'State', { name: 'Reason', isText: true }, 'Whose fault'], rows)}${told}`;
+${table('Parts that do not work', ['Part', 'State', { name: 'Reason', isText: true }, 'Responsible'], rows)}${told}`;
 }
 
 async function describeWork({ activity, builds, cacheAdmin }: OverviewDeps): Promise<Html> {
@@ -107,7 +107,7 @@ function describeHits({ found: { hit, revalidated, stale, coalesced, miss } }: A
   const served = hit + revalidated + stale + coalesced;
   const all = served + miss;
   const rate = all === 0 ? '–' : `${Math.floor((served / all) * 1000) / 10} %`;
-  return tile('Served without a fetch', rate, `${countOf(served)} of ${countOf(all)} requests for upstream content`);
+  return tile('Served from the cache', rate, `${countOf(served)} of ${countOf(all)} requests for upstream content`);
 }
 
 async function findStat(cacheAdmin: Pick<CacheAdmin, 'stat'>): Promise<StatLine | undefined> {
@@ -133,7 +133,7 @@ async function countBuilds(builds: Pick<Builds, 'list'>, status: 'running' | 'qu
 
 function describeService(service: Service, { now, isAdmin: admin }: { now: Date; isAdmin: boolean }): Html {
   const { version, commit, startedAt, configFile, dataDir } = service;
-  const file = configFile === undefined ? 'none: it runs with the defaults' : html`<code>${configFile}</code>`;
+  const file = configFile === undefined ? 'none: all keys have their defaults' : html`<code>${configFile}</code>`;
   return facts({
     Version: version,
     Commit: html`<code>${commit}</code>`,
@@ -148,13 +148,13 @@ function describeUpstreams({ service, activity }: OverviewDeps, now: Date): Html
   const rows = names.map(name => {
     const entry = configured.get(name);
     const seen = activity.upstreams.get(name);
-    const traits = entry ? describeTraits(entry) : 'not configured: it is public';
+    const traits = entry ? describeTraits(entry) : 'public, not configured';
     return [
       html`<strong>${name}</strong>${traits && html` <span class="traits muted small">${traits}</span>`}`,
       chip(...stateOf(seen, service.offline || entry?.isOffline === true)),
       countOf(seen?.requests ?? 0),
       countOf(seen?.failures ?? 0),
-      seen?.rateRemaining === undefined ? html`<span class="muted">not told</span>` : countOf(seen.rateRemaining),
+      seen?.rateRemaining === undefined ? html`<span class="muted">unknown</span>` : countOf(seen.rateRemaining),
       seen?.askedAt ? timeOf(seen.askedAt, now) : html`<span class="muted">never</span>`,
       seen?.lastError
         ? html`${seen.lastError.reason} <span class="muted">${timeOf(seen.lastError.at, now)}</span>`
@@ -162,14 +162,14 @@ function describeUpstreams({ service, activity }: OverviewDeps, now: Date): Html
     ];
   });
   const others = service.openUpstreams
-    ? 'Any other public registry may be pulled from.'
-    : 'No other may be pulled from.';
+    ? 'Any other public registry can be pulled from.'
+    : 'No other registry can be pulled from.';
   const columns = [
     ...['Upstream', 'State', { name: 'Requests', isNumber: true }, { name: 'Failed', isNumber: true }],
     ...[{ name: 'Limit left', isNumber: true }, 'Last asked', { name: 'Last error', isText: true }],
   ];
   return html`${table('Upstreams', columns, rows)}
-<p class="muted small">${service.offline ? 'None is asked: Veneer is offline.' : others} Counted since the start.</p>`;
+<p class="muted small">${service.offline ? 'None is contacted: Veneer is offline.' : others} Counted since the start.</p>`;
 }
 
 function describeTraits({ hasCredentials, mirrors, isStrict }: ConfiguredUpstream): string {
@@ -183,10 +183,10 @@ function describeTraits({ hasCredentials, mirrors, isStrict }: ConfiguredUpstrea
 
 function stateOf(seen: UpstreamActivity | undefined, isOffline: boolean): [Tone, string] {
   if (isOffline) return ['quiet', 'offline'];
-  if (seen?.isBroken) return ['bad', 'left alone for a while'];
+  if (seen?.isBroken) return ['bad', 'paused after failures'];
   if (seen?.isFailing) return ['warn', 'fails'];
-  if (seen?.rateRemaining === 0) return ['warn', 'limit used up'];
-  return seen?.askedAt ? ['ok', 'answers'] : ['quiet', 'not asked yet'];
+  if (seen?.rateRemaining === 0) return ['warn', 'rate limit used up'];
+  return seen?.askedAt ? ['ok', 'answers'] : ['quiet', 'not contacted yet'];
 }
 
 function describeBuilders(builders: readonly Capabilities[]): Html {
@@ -200,5 +200,5 @@ function describeBuilders(builders: readonly Capabilities[]): Html {
       notes.join(' ') || html`<span class="muted">none</span>`,
     ]);
   const columns = ['Builder', 'Kind', 'State', { name: 'Platforms', isText: true }, { name: 'Notes', isText: true }];
-  return table('Builders', columns, rows, 'None: only images that exist can be pulled and augmented.');
+  return table('Builders', columns, rows, 'None: only existing images can be pulled and augmented.');
 }

@@ -1,4 +1,4 @@
-// What pages are made of: chips, digests, times, tables. Everything is text until `html` has escaped it.
+// Components of pages: chips, digests, times, tables. Everything is text until `html` has escaped it.
 import { html } from 'hono/html';
 import { formatSize } from '../../oci/wording.ts';
 
@@ -10,14 +10,14 @@ export function chip(tone: Tone, text: string): Html {
   return html`<span class="chip ${tone}">${text}</span>`;
 }
 
-/** `tone` says what the reader is to make of it; the first line is the message. */
+/** `tone` expresses the severity; the first line is the message. */
 export function note(tone: Tone, body: Html | string): Html {
   return html`<div class="note ${tone}">${body}</div>`;
 }
 
 const SHOWN_HEX = 12;
 
-/** Short, with all of it where the pointer rests. */
+/** Truncated, with the whole digest as a tooltip. */
 export function digestOf(digest: string): Html {
   const [algorithm = '', hex = ''] = digest.split(':');
   if (hex.length <= SHOWN_HEX) return html`<span class="digest">${digest}</span>`;
@@ -31,7 +31,7 @@ const UNITS: readonly (readonly [name: string, ms: number])[] = [
   ['second', 1000],
 ];
 
-/** Such as `3 minutes ago` or `in 2 hours`, with the instant where the pointer rests. */
+/** Such as `3 minutes ago` or `in 2 hours`, with the exact time as a tooltip. */
 export function timeOf(instant: Date | string, now: Date): Html {
   const date = new Date(instant);
   const iso = date.toISOString();
@@ -51,7 +51,7 @@ export function sizeOf(bytes: number): Html {
   return html`<span title="${bytes} bytes">${formatSize(bytes)}</span>`;
 }
 
-/** Thousands are set apart: `1 234 567`. */
+/** With separated thousands: `1 234 567`. */
 export function countOf(count: number): string {
   return count.toLocaleString('en').replaceAll(',', '\u00a0');
 }
@@ -66,7 +66,8 @@ interface Column {
 }
 
 /**
- * The roles are for narrow screens, where a row is a card and browsers forget that it is one. `name` tells what it lists, for those who do not see it; `empty` is shown in its place where there are no rows.
+ * The roles are for narrow screens, where rows are shown as cards and browsers drop the table semantics. `name` is the accessible name;
+ * `empty` is shown in its place where there are no rows.
  */
 export function table(
   name: string,
@@ -91,18 +92,18 @@ ${lines}</tbody>
 </table></div>`;
 }
 
-/** Names and what each is; those that are undefined are left out. */
+/** A list of names and values; undefined values are omitted. */
 export function facts(entries: Readonly<Record<string, Cell>>): Html {
   const known = Object.entries(entries).filter(([, value]) => value !== undefined && value !== '');
   return html`<dl class="facts">${known.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>\n`)}</dl>`;
 }
 
-/** A text to be copied; `what` names it, as in "Copy the curl command". */
+/** A text with a copy button; `what` names it, as in "Copy the curl command". */
 export function copyable(what: string, text: string): Html {
   return html`<div class="copy" data-what="${what}"><pre tabindex="0" aria-label="${what}">${text}</pre></div>`;
 }
 
-/** A part that stays current while the page is open: `seconds` between two looks; undefined once nothing will change. */
+/** A region that is refreshed while the page is open, every `seconds`; undefined once nothing will change. */
 export function live(id: string, seconds: number | undefined, body: Html | readonly Html[]): Html {
   return html`<div id="${id}" data-live="${seconds ?? ''}">${body}</div>`;
 }

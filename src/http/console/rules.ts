@@ -1,4 +1,4 @@
-// The active rules: what each is for, what it changes, and how often it did.
+// The active rules: what each matches and changes, and how often it was applied.
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
 import type { Activity } from '../../observe/activity.ts';
@@ -34,12 +34,12 @@ export function createRulePages({ listRules, activity, show, now }: RulePagesDep
       faults.length > 0 &&
       note(
         'bad',
-        html`The rules on disk have faults, and those below stay active:<ul>${faults.map(fault => html`<li>${fault}</li>`)}</ul>`,
+        html`The rules on disk have faults; those below stay active:<ul>${faults.map(fault => html`<li>${fault}</li>`)}</ul>`,
       );
-    const empty = 'None: images are served as they are. Rules are written in veneer.yaml.';
+    const empty = 'None: images are served unchanged. Rules are configured in veneer.yaml.';
     const body = html`${broken}${table('Rules', columns, rows, empty)}
-<p class="muted small">Active ${timeOf(loadedAt, now())}. Requests that a rule made the answer of are counted since the start.</p>`;
-    return show(c, { title: 'Rules', lead: 'What images get on their way, in this order.', body });
+<p class="muted small">Active ${timeOf(loadedAt, now())}. Counts are requests that a rule was applied to since the start.</p>`;
+    return show(c, { title: 'Rules', lead: 'Changes applied to pulled images, in this order.', body });
   });
   return app;
 }

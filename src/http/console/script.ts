@@ -1,6 +1,6 @@
-// What pages do where scripts run: they stay current, and copy. Without it they are whole, and show what was when they were asked for.
+// The script of pages: refreshes live regions, and copies texts. Without scripts pages are complete, but not refreshed.
 
-/** What it puts into a page is a page of the same address, which the service has escaped, or text. */
+/** It only inserts pages from the same address, already escaped by the service, or text. */
 export const SCRIPT = `
 const announce = document.getElementById('announce');
 

@@ -1,5 +1,5 @@
-// What is kept: the cache of upstreams with its largest repositories, for who looks after Veneer, and hosted repositories with their tags, for whoever
-// may pull them.
+// Storage: the cache with its largest repositories, for administrators, and hosted repositories with their tags, for callers who may pull
+// them.
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
 import type { CacheAdmin } from '../../cache/admin/cache-admin.ts';
@@ -47,7 +47,7 @@ async function describeCache(cacheAdmin: StoragePagesDeps['cacheAdmin'], now: Da
   ];
   return html`<h2>Cache</h2><div class="card">${stat && describeStat(stat)}</div>
 <h3>Largest repositories</h3>${table('Largest repositories', columns, rows, 'Nothing is cached yet.')}
-<p class="muted small">What two repositories have in common counts for both. <code>veneer cache ls</code> has all of them.</p>`;
+<p class="muted small">Content shared by two repositories counts for both. <code>veneer cache ls</code> lists all repositories.</p>`;
 }
 
 function describeStat({ bytes, count, highBytes, pin }: StatLine): Html {
@@ -61,7 +61,7 @@ function describeStat({ bytes, count, highBytes, pin }: StatLine): Html {
   });
 }
 
-/** However many there are, no more than these are held. */
+/** Holds only the largest in memory, however many there are. */
 async function findLargest(cacheAdmin: Pick<CacheAdmin, 'list'>): Promise<readonly RepositoryLine[]> {
   let largest: RepositoryLine[] = [];
   for await (const line of cacheAdmin.list()) {

@@ -1,4 +1,4 @@
-// Tokens: those in names of images, for whoever asked for them, and access tokens, for who looks after Veneer. Both are listed and revoked.
+// Tokens: those in image names, for the callers who requested them, and access tokens, for administrators. Both can be listed and revoked.
 
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
@@ -34,7 +34,7 @@ export function createTokenPages({ ledger, records, show, body, now }: TokenPage
       await listImageTokens(c, ledger, now()),
       isAdmin(c) && (await listAccessTokens(c, accessTokens, now())),
     ];
-    const lead = 'Whoever knows a token in the name of an image may pull that image with it, and nothing else.';
+    const lead = 'Anyone who knows a token in an image name can pull that image with it, and nothing else.';
     return show(c, { title: 'Tokens', lead, body: html`${parts}` });
   });
   app.post(`${PATH}/revoke`, (c: Context) =>
@@ -44,7 +44,7 @@ export function createTokenPages({ ledger, records, show, body, now }: TokenPage
       noteAction(c, 'token.revoke', { target: shownToken(id) });
       const scope = listedScope(c);
       const token = await ledger.find(id);
-      // What another caller asked for is not there.
+      // A token of another caller is reported as missing.
       const isOwn = token !== undefined && scope !== undefined && [undefined, token.caller].includes(scope.caller);
       if (!isOwn || !(await ledger.revoke(id))) throw new ApiError(404, 'there is no such token');
       return c.redirect(PATH, 303);
@@ -79,11 +79,11 @@ async function listImageTokens(c: Context, ledger: Pick<TokenLedger, 'list'>, no
   const columns = ['Token', { name: 'Image', isText: true }, 'Workflow', 'Caller', 'Made', 'Ends', ''];
   const more =
     hasMore &&
-    html`<p class="muted small">These are the first ${MAX_SHOWN}: <code>veneer token list --images</code> has all.</p>`;
-  return html`<h2>Images</h2>${table('Tokens of images', columns, rows, 'None of yours is alive.')}${more}`;
+    html`<p class="muted small">These are the first ${MAX_SHOWN}: <code>veneer token list --images</code> lists all.</p>`;
+  return html`<h2>Images</h2>${table('Tokens of images', columns, rows, 'You have no active tokens.')}${more}`;
 }
 
-/** Those of our own builds come and go with them. */
+/** Without those of our own builds, which only last as long as these. */
 async function listAccessTokens(c: Context, accessTokens: AccessTokens, now: Date): Promise<Html> {
   const tokens = (await accessTokens.list()).filter(({ isBuild }) => !isBuild);
   const rows = tokens.map(({ id, name, permissions, createdAt, expiresAt }) => [
@@ -93,6 +93,6 @@ async function listAccessTokens(c: Context, accessTokens: AccessTokens, now: Dat
     ...[timeOf(createdAt, now), timeOf(expiresAt, now), revoke(c, `${PATH}/access/revoke`, id)],
   ]);
   const columns = ['Id', 'Name', { name: 'May', isText: true }, 'Made', 'Ends', ''];
-  const empty = html`None. <code>veneer token create --pull 'docker.io/**' --name ci</code> makes one.`;
+  const empty = html`None. <code>veneer token create --pull 'docker.io/**' --name ci</code> creates one.`;
   return html`<h2>Access tokens</h2>${table('Access tokens', columns, rows, empty)}`;
 }

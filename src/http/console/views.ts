@@ -1,4 +1,4 @@
-// Pages under /view/, whose addresses clients print: what the API tells programs, field by field. Rights are those of the JSON.
+// Pages under /view/, whose addresses clients print: the records of the API, field by field, with the same rights.
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
 import { isDigest } from '../../oci/digest.ts';
@@ -30,7 +30,7 @@ export function createViews(deps: ViewsDeps): Hono {
   app.get('/view/containers/:id', async c => {
     const submission = await findSubmission(c);
     const view = { host: hostOf(c) ?? 'localhost', addressOf: addressOf(c) };
-    // Whoever has the address may pull by it: what else the request said is for who made it.
+    // Anyone with the address can see the page: the fields omitted are for the requester only.
     const { workspaceId: _, fingerprint: __, zoneId: ___, ...record } = recordResponse(submission, view);
     return show(c, {
       title: `Container ${submission.record.id}`,
@@ -51,7 +51,7 @@ export function createViews(deps: ViewsDeps): Hono {
   return app;
 }
 
-/** Of an id the page that it has; what is empty is left out. */
+/** Links ids to their pages, and omits empty fields. */
 function describe(record: Readonly<Record<string, unknown>>): Html {
   const described = Object.entries(record).map(([name, value]) => [name, describeValue(name, value)]);
   return html`<div class="card">${facts(Object.fromEntries(described))}</div>`;
