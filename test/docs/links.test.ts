@@ -5,7 +5,9 @@ import { expect, test } from 'vitest';
 
 const ROOT = join(import.meta.dirname, '../..');
 const inDocs = readdirSync(join(ROOT, 'docs'), { recursive: true }).map(name => join('docs', String(name)));
-const pages = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', ...inDocs].filter(name => name.endsWith('.md'));
+const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', ...inDocs].filter(name =>
+  name.endsWith('.md'),
+);
 
 /** As GitHub names them. */
 function anchorsOf(path: string): readonly string[] {
