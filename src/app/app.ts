@@ -8,6 +8,7 @@ import type { Capabilities } from '../builds/executor/platforms.ts';
 import type { Environment } from '../builds/process.ts';
 import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
+import type { Bucket } from '../content/bucket.ts';
 import type { ContentKind, StoredContent } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';
 import { createEvents } from '../events/events.ts';
@@ -36,7 +37,13 @@ import { openRecords } from './recording.ts';
 import { createRoutes } from './routes.ts';
 import { createRuledPulls, createRuling, type Reread } from './ruling.ts';
 import { createScanning } from './scanning.ts';
-import { contentFolder, createReportDamage, createScrubbing } from './stored-content.ts';
+import {
+  contentFolder,
+  createOpenContent,
+  createReportDamage,
+  createScrubbing,
+  openContentBucket,
+} from './stored-content.ts';
 import { createSweeping } from './sweeping.ts';
 import { openCredentialPassThrough, openOwnCredentials, type Patience } from './upstreams.ts';
 
@@ -157,40 +164,40 @@ async function openAll(
   const reportDamage = createReportDamage({ log, events: registryEvents, onDamaged: measures?.onDamaged });
   const reportLost = (of: ContentKind) => (damage: Damage) =>
     reportDamage({ of, ...damage, repositories: [], isRestored: false });
-  const hosting = closing(
-    await createHosting({
-      ...{ config, records, memory, clock, reasonToKeep, reportDamage },
-      onChange: registryEvents.changed,
-    }),
-  );
-  const { ttlMs, workflow, layers: quota } = config.tokens;
-  const tokenLayers = closing(
-    await createTokenLayers({
-      ...{ directory: contentFolder(config.dataDir, 'tokens'), records, memory, now, mayDelete, quota },
-      onDamaged: reportLost('tokens'),
-    }),
-  );
-  const ledger = createLedger({ records, memory, layers: tokenLayers, now, ttlMs, workflow });
-  const { dockerConfigPath, patience, listening } = deps;
-  const { findListenHost = () => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host) } = deps;
+  const bucket = await openContentBucket(config, log);
+  if (bucket) opened.defer(() => bucket.close());
   const caching = closing(
     await createCaching({
-      ...{ config, log, clock, memory, reportDamage, listening },
+      ...{ config, log, clock, memory, reportDamage, listening: deps.listening },
       records: recording.cacheRecords,
       onEvicted: measures?.onEvicted,
     }),
   );
+  const openContent = createOpenContent({
+    ...{ config, log, memory },
+    remote: bucket && { bucket, cache: caching.content, noteVerified: caching.noteVerified },
+  });
+  const hosting = closing(
+    await createHosting({
+      ...{ config, records, memory, clock, reasonToKeep, reportDamage, openContent },
+      onChange: registryEvents.changed,
+    }),
+  );
+  const { ttlMs, workflow, layers: quota } = config.tokens;
+  const storedTokens = await openContent('tokens', { onDamaged: reportLost('tokens') });
+  const tokenLayers = closing(
+    await createTokenLayers({
+      ...{ stored: storedTokens, directory: storedTokens.directory, records, now, mayDelete, quota },
+    }),
+  );
+  const ledger = createLedger({ records, memory, layers: tokenLayers, now, ttlMs, workflow });
+  const { dockerConfigPath, patience } = deps;
+  const { findListenHost = () => (config.listen.port === 0 ? undefined : findOwnUrl(config)?.host) } = deps;
   const passThrough = await openCredentialPassThrough(config, now);
   const own = config.access && (await openOwnCredentials({ config, log, records, now }));
+  const storedRules = await openContent('rules', { onDamaged: reportLost('rules') });
   const layerStore = closing(
-    await createRuleLayerStore({
-      directory: contentFolder(config.dataDir, 'rules'),
-      records,
-      memory,
-      now,
-      mayDelete,
-      onDamaged: reportLost('rules'),
-    }),
+    await createRuleLayerStore({ stored: storedRules, directory: storedRules.directory, records, now, mayDelete }),
   );
   // Pulls build what is missing, and builds read what is pulled.
   const opening = Promise.withResolvers<Building>();
@@ -219,6 +226,7 @@ async function openAll(
     await createBuilding({
       ...{ config, log, now, mayDelete, records, memory, pulling },
       onDamagedContext: reportLost('contexts'),
+      openContent,
       hosted: hosting.hosted,
       accessTokens: config.access && createAccessTokens({ records, now }),
       environment: deps.environment ?? {},
@@ -250,10 +258,14 @@ async function openAll(
     ...{ of, verify },
     directory: contentFolder(config.dataDir, of),
   });
-  const stores = [
-    ...[hosting.stored, caching.stored, storedContent('rules', layerStore)],
-    ...[storedContent('tokens', tokenLayers), storedContent('contexts', building.contexts)],
-  ];
+  // What is in a bucket is read when it is needed: reading all of it costs money, and the service checks it by itself.
+  const onDisk = bucket
+    ? []
+    : [
+        ...[storedContent('hosted', hosting.content), storedContent('rules', layerStore)],
+        ...[storedContent('tokens', tokenLayers), storedContent('contexts', building.contexts)],
+      ];
+  const stores = [caching.stored, ...onDisk];
 
   let isDraining = false;
 
@@ -290,8 +302,9 @@ async function openAll(
     nameRegistry: registry => pulling.upstreams.get(registry).name,
     listNotes: async () => [clock.findJump(), await reserve.findNote()].filter(note => note !== undefined),
     ...{ checkReady, listFaults },
-    listProblems: () => [
+    listProblems: async () => [
       ...(isDraining ? [STOPPING] : []),
+      ...(await listBucketProblems(bucket)),
       ...observer.listBroken().map(upstreamProblem),
       ...building.platforms
         .listKnown()
@@ -314,6 +327,7 @@ async function openAll(
         caching.sweep,
         ruling.sweep,
         tokenLayers.sweep,
+        ...(bucket ? [() => bucket.abortUploads(new Date(now().getTime() - MAX_UPLOAD_MS))] : []),
       ],
     }),
   );
@@ -329,6 +343,14 @@ async function openAll(
 }
 
 const STOPPING: ReadinessProblem = { part: 'service', status: 'DOWN', fault: 'nobody', reason: 'it is stopping' };
+
+/** How long parts of an upload are left alone: it may be under way. */
+const MAX_UPLOAD_MS = 24 * 3_600_000;
+
+async function listBucketProblems(bucket: Bucket | undefined): Promise<readonly ReadinessProblem[]> {
+  const reason = await bucket?.findFault();
+  return reason === undefined ? [] : [{ part: 'object store', status: 'DOWN', fault: 'operator', reason }];
+}
 
 /** The cause is only in the log: it may contain what only operators may know. */
 function upstreamProblem(name: string): ReadinessProblem {

@@ -43,7 +43,7 @@ import { createStartBuildForPull, type StartBuildForPull } from '../submit/rate-
 import { createBuilderAccess } from './builder-access.ts';
 import { type Builders, createBuilders } from './builders.ts';
 import type { Pulling } from './pulling.ts';
-import { contentFolder } from './stored-content.ts';
+import type { OpenContent } from './stored-content.ts';
 
 interface BuildingDeps {
   readonly config: Config;
@@ -64,6 +64,7 @@ interface BuildingDeps {
   /** Whether the previous process crashed by its own fault. */
   readonly endedByItself: boolean;
   readonly onDamagedContext: (damage: Damage) => void;
+  readonly openContent: OpenContent;
   /** Rate-limits everything that starts builds. */
   readonly buildRate: CallerRateLimiter;
   /** Runs work with the registry credentials stored by a caller. */
@@ -90,10 +91,8 @@ export interface Building {
 export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   await using opened = new AsyncDisposableStack();
   const { config, now, pulling, hosted } = deps;
-  const contexts = await createLeasedStore({
-    ...{ directory: contentFolder(config.dataDir, 'contexts'), memory: deps.memory, now, mayDelete: deps.mayDelete },
-    onDamaged: deps.onDamagedContext,
-  });
+  const stored = await deps.openContent('contexts', { onDamaged: deps.onDamagedContext });
+  const contexts = await createLeasedStore({ stored, directory: stored.directory, now, mayDelete: deps.mayDelete });
   opened.defer(() => contexts.close());
   const images = createBaseImages(pulling.origins);
   const openDestination = createDestinations({ ...pulling, hosted });

@@ -9,7 +9,7 @@ import { createUsage, createUseTimes, type Usage } from '../cache/eviction/usage
 import { createLinks, type Links } from '../cache/read-through/links.ts';
 import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
-import { createDiskStore } from '../content/disk.ts';
+import { createDiskStore, type DiskStore } from '../content/disk.ts';
 import { CONTENT_KINDS, type StoredContent } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';
 import { createMemory, type Memory } from '../memory.ts';
@@ -32,6 +32,7 @@ export interface Caching {
   readonly content: CountedStore;
   readonly links: Links;
   readonly stored: StoredContent;
+  readonly noteVerified: DiskStore['noteVerified'];
   /** The current size. */
   readonly usage: Pick<Usage, 'bytes' | 'count'>;
   /** Everything that can be verified. */
@@ -104,6 +105,7 @@ export async function createCaching(deps: {
   return {
     ...{ content, links, usage },
     stored: { of: 'cache', directory, verify: diskStore.verify },
+    noteVerified: diskStore.noteVerified,
     createAdmin: all => createCacheAdmin({ usage, stores: all, links, evict, budget, pin, deleteBy, counted, service }),
     sweep: housekeeping.sweep,
     async close() {

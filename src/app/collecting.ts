@@ -3,7 +3,6 @@ import type { Logger } from 'pino';
 import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
 import { createDiskStore } from '../content/disk.ts';
-import { createInventory } from '../content/inventory.ts';
 import { createEvents } from '../events/events.ts';
 import { createGarbageCollector } from '../hosted/gc/collector.ts';
 import { createQuota } from '../hosted/quota.ts';
@@ -16,7 +15,7 @@ import { findReasonToKeep } from '../state/acknowledged.ts';
 import { createClock } from '../state/clock.ts';
 import { createReserve } from '../state/reserve.ts';
 import { openOwnRecords } from './recording.ts';
-import { contentFolder } from './stored-content.ts';
+import { contentFolder, createOpenContent, openContentBucket } from './stored-content.ts';
 
 export function findGcTarget(config: Config, log: Logger, token: string | undefined) {
   const url = findOwnUrl(config);
@@ -41,7 +40,11 @@ async function openHere(config: Config, log: Logger) {
   const clock = await createClock({ directory: dataDir, onJump: jump => log.warn(jump) });
   const events = createEvents({ endpoints, records, log });
   const directory = contentFolder(dataDir, 'hosted');
-  const content = await createDiskStore({ directory });
+  const bucket = await openContentBucket(config, log);
+  const cache = bucket && (await createDiskStore({ directory: contentFolder(dataDir, 'cache') }));
+  const remote = bucket && cache && { bucket, cache, noteVerified: cache.noteVerified };
+  const openContent = createOpenContent({ config, log, memory, remote });
+  const { content, inventory } = await openContent('hosted', { onDamaged() {} });
   const journal = openLinkJournal({ directory, records, now: clock.now });
   const store = createHostedStore({
     content,
@@ -57,12 +60,14 @@ async function openHere(config: Config, log: Logger) {
   });
   const collector = createGarbageCollector(store, {
     ...{ ...hosted.collect, retention: hosted.retention },
-    ...{ inventory: createInventory(directory), deleteBy: clock.deleteBy },
+    ...{ inventory, deleteBy: clock.deleteBy },
   });
   return {
     ...collector,
     async close() {
       await content.close();
+      await cache?.close();
+      bucket?.close();
       await journal.close();
       await clock.close();
       await events.close();

@@ -1,7 +1,6 @@
 // Wires the hosted repositories: their storage, configuration, and hooks.
 import type { Config } from '../config/schema.ts';
-import { createDiskStore } from '../content/disk.ts';
-import { createInventory, type StoredContent } from '../content/inventory.ts';
+import type { DiskStore } from '../content/disk.ts';
 import { createUploadFiles } from '../content/upload-files.ts';
 import type { Damage } from '../content/verification.ts';
 import { createGarbageCollector, type GarbageCollector } from '../hosted/gc/collector.ts';
@@ -15,14 +14,14 @@ import { createHostedRegistry } from '../pull/registries.ts';
 import type { Registry } from '../pull/registry.ts';
 import type { Clock } from '../state/clock.ts';
 import type { RecordStore } from '../state/store.ts';
-import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './stored-content.ts';
+import { contentFolder, MAX_DAMAGED_BYTES, type OpenContent, type ReportDamage } from './stored-content.ts';
 
 interface Hosting {
   readonly hosted: HostedRepositories;
   /** To be called every few minutes, while records and content match. */
   sweep(): Promise<void>;
   readonly collector: GarbageCollector;
-  readonly stored: StoredContent;
+  readonly content: Pick<DiskStore, 'verify'>;
   /** By name: the prefixes without their slash. */
   readonly registries: ReadonlyMap<string, Registry>;
   close(): Promise<void>;
@@ -38,13 +37,12 @@ export async function createHosting(deps: {
   readonly reasonToKeep: () => string | undefined;
   readonly onChange: (change: HostedChange) => unknown;
   readonly reportDamage: ReportDamage;
+  readonly openContent: OpenContent;
 }): Promise<Hosting> {
   const { config, memory, reasonToKeep, onChange, reportDamage } = deps;
   const { now, deleteBy } = deps.clock;
   const directory = contentFolder(config.dataDir, 'hosted');
-  const content = await createDiskStore({
-    directory,
-    memory,
+  const { content, inventory, commit, noteVerified } = await deps.openContent('hosted', {
     maxDamagedBytes: MAX_DAMAGED_BYTES,
     onDamaged: damage => void restore(damage),
   });
@@ -58,7 +56,7 @@ export async function createHosting(deps: {
   const store = createHostedStore({ content, records, memory, now, options, reasonToKeep });
   const hosted = createHostedRepositories(
     store,
-    await createUploadFiles({ directory, onCommitted: content.noteVerified }),
+    await createUploadFiles({ directory, commit, onCommitted: noteVerified }),
   );
 
   /** Never rejects. */
@@ -70,7 +68,7 @@ export async function createHosting(deps: {
   const names = prefixes.map(prefix => prefix.slice(0, -1));
   return {
     hosted,
-    stored: { of: 'hosted', directory, verify: content.verify },
+    content,
     async sweep() {
       await hosted.expireUploads();
       await journal.sweep();
@@ -79,7 +77,7 @@ export async function createHosting(deps: {
       ...collect,
       deleteBy,
       retention,
-      inventory: createInventory(directory),
+      inventory,
     }),
     registries: new Map(names.map(name => [name, createHostedRegistry(hosted, name)])),
     async close() {

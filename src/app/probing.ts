@@ -17,6 +17,7 @@ import { RegistryError } from '../oci/errors.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 import { createBuilders } from './builders.ts';
 import { openRecipes } from './pulling.ts';
+import { findBucketProblem } from './stored-content.ts';
 import { openUpstreams } from './upstreams.ts';
 
 interface ProbedUpstream {
@@ -118,8 +119,10 @@ export async function probeBuilders(config: Config, environment: Environment): P
 // Faults of what a valid configuration refers to, such as files and their contents. Starts nothing.
 
 /** Empty if there are none. */
-export async function findStartFaults({ access, rules, builds, tls }: Config): Promise<readonly ConfigFault[]> {
+export async function findStartFaults(config: Config): Promise<readonly ConfigFault[]> {
+  const { access, rules, builds, tls } = config;
   const checks = [
+    () => checkBucket(config),
     ...(access ? [() => checkAccess(access), () => checkKey(access), () => checkUsers(access)] : []),
     () => void openRecipes(builds.recipes),
     ...(tls ? [() => void readTlsFiles(tls)] : []),
@@ -138,6 +141,11 @@ async function findFaults(check: () => Promise<void> | void): Promise<readonly C
     if (error instanceof ConfigError) return error.details;
     throw error;
   }
+}
+
+async function checkBucket(config: Config): Promise<void> {
+  const message = await findBucketProblem(config);
+  if (message !== undefined) throw new ConfigError([{ key: 'content.s3', message }]);
 }
 
 function checkAccess(access: AccessOptions): void {

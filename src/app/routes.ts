@@ -123,7 +123,7 @@ interface RoutesDeps extends PullingParts {
   readonly checkReady: () => Promise<void>;
   readonly listNotes: () => Promise<readonly string[]>;
   readonly listFaults: () => readonly string[];
-  readonly listProblems: () => readonly ReadinessProblem[];
+  readonly listProblems: () => Promise<readonly ReadinessProblem[]>;
   /** Where upstreams receive clients' credentials. */
   readonly sealed?: SealedCredentials | undefined;
   /** The registry credentials that callers have stored; absent where callers have no names. */

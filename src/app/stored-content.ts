@@ -1,14 +1,32 @@
-// Stored content of all kinds: its directories, the scrubber that finds damage, and the report of damage to the log and to webhooks, once.
+// Stored content of all kinds: its directories or its bucket, the scrubber that finds damage, and the report of damage to the log and to webhooks,
+// once.
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import { REMEDIES } from '../cache/admin/cache-admin.ts';
+import type { CountedStore } from '../cache/eviction/counted-store.ts';
+import { createBucketStore } from '../cache/read-through/bucket-store.ts';
+import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
-import { CONTENT_KINDS, type ContentKind, type StoredContent } from '../content/inventory.ts';
+import { type Bucket, openBucket } from '../content/bucket.ts';
+import { BucketFault } from '../content/bucket-fault.ts';
+import { createDiskStore, type DiskStore, type DiskStoreOptions } from '../content/disk.ts';
+import {
+  CONTENT_KINDS,
+  type ContentKind,
+  createInventory,
+  type ListedStore,
+  listContent,
+  type StoredContent,
+} from '../content/inventory.ts';
 import { type Scrubber, type ScrubTotals, startScrubber } from '../content/scrubber.ts';
+import type { ContentStore } from '../content/store.ts';
 import type { Damage } from '../content/verification.ts';
 import type { RegistryEvents } from '../http/distribution/registry-events.ts';
-import { isDigest } from '../oci/digest.ts';
+import type { Memory } from '../memory.ts';
+import { type Digest, isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
 
@@ -24,6 +42,112 @@ const FOLDERS: Record<ContentKind, string> = {
   tokens: 'tokens',
   contexts: join('builds', 'contexts'),
 };
+
+/** Where one kind of content is. */
+interface ContentPlace extends ListedStore {
+  /** On the file system that has what is on its way in. */
+  readonly directory: string;
+  /** Turns a verified file into content; absent: it is moved to its place on this disk. */
+  readonly commit?: ((path: string, digest: Digest) => Promise<void>) | undefined;
+  readonly noteVerified: DiskStore['noteVerified'];
+}
+
+/** Everything but the content of upstreams, which is a cache. */
+export type OpenContent = (
+  of: Exclude<ContentKind, 'cache'>,
+  options: Pick<DiskStoreOptions, 'maxDamagedBytes'> & { readonly onDamaged: (damage: Damage) => void },
+) => Promise<ContentPlace>;
+
+/** A bucket, and the cache in front of it. */
+interface RemoteContent {
+  readonly bucket: Bucket;
+  readonly cache: ContentStore & Pick<CountedStore, 'adopt'>;
+  readonly noteVerified: DiskStore['noteVerified'];
+}
+
+export function createOpenContent({
+  config: { dataDir },
+  log,
+  memory,
+  remote,
+}: {
+  readonly config: Pick<Config, 'dataDir'>;
+  readonly log: Logger;
+  readonly memory: Memory;
+  /** Absent: content is on this disk. */
+  readonly remote: RemoteContent | undefined;
+}): OpenContent {
+  const onFailed = (digest: Digest, error: unknown) =>
+    log.warn({ digest, err: error }, 'a transfer from the object store failed: its readers were cut off');
+  return async (of, options) => {
+    const directory = contentFolder(dataDir, of);
+    if (remote) {
+      // What is not content is here: uploads, and the link journal.
+      await mkdir(directory, { recursive: true });
+      const { bucket, cache, noteVerified } = remote;
+      const { onDamaged } = options;
+      const content = createBucketStore({ bucket, folder: FOLDERS[of], cache, memory, onDamaged, onFailed });
+      const { inventory, commit } = content;
+      return { content, inventory, commit, noteVerified, directory: contentFolder(dataDir, 'cache') };
+    }
+    const content = await createDiskStore({ directory, memory, ...options });
+    return { content, inventory: createInventory(directory), noteVerified: content.noteVerified, directory };
+  };
+}
+
+/**
+ * Undefined where content is on this disk. A service that is away is opened: readiness says so, and it may come back. Throws ConfigError, with the
+ * remedy, for one that refuses, and for content on this disk that it does not have.
+ */
+export async function openContentBucket(
+  { dataDir, content: { s3 } }: Pick<Config, 'dataDir' | 'content'>,
+  log: Pick<Logger, 'error' | 'info'>,
+): Promise<Bucket | undefined> {
+  if (!s3) return undefined;
+  await requireMoved(dataDir, s3);
+  const bucket = await openBucket(s3, {
+    onFault(fault) {
+      if (fault) log.error({ reason: fault.message }, 'the object store cannot be used');
+      else log.info('the object store answers again');
+    },
+  });
+  try {
+    await bucket.checkAccess();
+    return bucket;
+  } catch (error) {
+    if (error instanceof BucketFault && error.isAway) return bucket;
+    bucket.close();
+    throw error instanceof BucketFault ? new ConfigError([{ key: 'content.s3', message: error.message }]) : error;
+  }
+}
+
+/** Why the configured object store cannot be used; undefined where it can, and where there is none. Writes one small object. */
+export async function findBucketProblem({ content: { s3 } }: Pick<Config, 'content'>): Promise<string | undefined> {
+  if (!s3) return undefined;
+  const bucket = await openBucket(s3);
+  try {
+    await bucket.checkAccess();
+    return undefined;
+  } catch (error) {
+    if (error instanceof BucketFault) return error.message;
+    throw error;
+  } finally {
+    bucket.close();
+  }
+}
+
+/** What was stored before there was a bucket would be missing. */
+async function requireMoved(dataDir: string, { bucket, prefix }: { readonly bucket: string; readonly prefix: string }) {
+  for (const of of CONTENT_KINDS) {
+    const blobs = join(contentFolder(dataDir, of), 'blobs');
+    if (of === 'cache' || !existsSync(blobs)) continue;
+    for await (const _ of listContent(contentFolder(dataDir, of))) {
+      const command = `aws s3 sync ${blobs} s3://${bucket}/${prefix}${FOLDERS[of]}/blobs`;
+      const message = `${blobs} has content that the bucket is to have: run \`${command}\`, and move the folder away`;
+      throw new ConfigError([{ key: 'content.s3', message }]);
+    }
+  }
+}
 
 /** The maximum of damaged content that is retained where only a push can repair it: parts of it may be recoverable. */
 export const MAX_DAMAGED_BYTES = 1024 ** 3;

@@ -55,6 +55,7 @@ export function configSchema(env: Environment) {
         .default('.veneer')
         .transform(path => resolve(path)),
       state: stateSchema(env).prefault({}),
+      content: contentSchema().prefault({}),
       /** Shared by all in-memory caches. */
       memory: size({ min: MIN_MEMORY_BYTES, max: MAX_MEMORY_BYTES }).prefault('64MiB'),
       log: logSchema().prefault({}),
@@ -234,6 +235,40 @@ function stateSchema(env: Environment) {
     .transform(({ pool, ...rest }) => ({ ...rest, maxConnections: pool }));
   return z.strictObject({ postgres: postgres.optional() });
 }
+
+/** Where the bytes are that nobody else has. Absent: in the data directory. */
+function contentSchema() {
+  const s3 = z
+    .strictObject({
+      /** Default: that of the region at AWS. */
+      endpoint: httpUrl()
+        .transform(url => url.href)
+        .optional(),
+      bucket: z
+        .string()
+        .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'expected 3 to 63 lower-case letters, digits, dots and hyphens'),
+      region: z
+        .string()
+        .regex(/^[a-z0-9-]{1,63}$/, 'expected lower-case letters, digits and hyphens, such as eu-west-1')
+        .optional(),
+      /** What all keys begin with. */
+      prefix: z
+        .string()
+        .max(MAX_KEY_PREFIX)
+        .regex(/^(?:\w[\w.-]*\/)*$/, 'expected a path with a slash at its end and none at its start, such as veneer/')
+        .default(''),
+      pathStyle: z.boolean().optional(),
+    })
+    .transform(({ endpoint, region, pathStyle, ...rest }) => ({
+      ...{ ...rest, endpoint },
+      region: region ?? (endpoint === undefined ? undefined : 'us-east-1'),
+      pathStyle: pathStyle ?? endpoint !== undefined,
+    }));
+  return z.strictObject({ s3: s3.optional() });
+}
+
+/** Keys have at most 1024 bytes. */
+const MAX_KEY_PREFIX = 500;
 
 const MAX_CONNECTIONS = 500;
 

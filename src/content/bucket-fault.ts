@@ -36,6 +36,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
 export function findBucketFault(error: unknown, bucket: string): BucketFault | undefined {
   if (!(error instanceof Error)) return undefined;
   const status = statusOf(error);
+  if (error.message.includes('Region is missing'))
+    return new BucketFault('no region is set: set content.s3.region, or AWS_REGION', { isAway: false });
   const isOfService =
     status !== undefined || 'code' in error || isTimeout(error) || Object.hasOwn(REMEDIES, error.name);
   if (!isOfService || OTHERS.some(other => error instanceof other)) return undefined;

@@ -3,7 +3,8 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../oci/digest.ts';
 import { createBlobFiles, orAbsent } from './blob-files.ts';
-import type { DiskStore } from './disk.ts';
+import { createDiskStore, type DiskStore, type DiskStoreOptions } from './disk.ts';
+import type { ContentStore } from './store.ts';
 
 /** What content is used for. */
 export const CONTENT_KINDS = ['hosted', 'cache', 'rules', 'tokens', 'contexts'] as const;
@@ -18,6 +19,12 @@ export interface StoredContent extends Pick<DiskStore, 'verify'> {
 
 const ALGORITHMS = ['sha256', 'sha512'] as const;
 
+/** A store, with the list of what it has. */
+export interface ListedStore {
+  readonly content: ContentStore & Pick<DiskStore, 'verify'>;
+  readonly inventory: Inventory;
+}
+
 export interface Inventory {
   /**
    * Digests in no particular order, read folder by folder. Content added or removed meanwhile may be listed or not. Other files are
@@ -28,6 +35,10 @@ export interface Inventory {
   listBeside(digest: Digest): Promise<readonly Digest[]>;
   /** When content was last stored, by the mtime of its file; undefined for what is not there. */
   findStoredAt(digest: Digest): Promise<Date | undefined>;
+}
+
+export async function openListedDisk(options: DiskStoreOptions): Promise<ListedStore> {
+  return { content: await createDiskStore(options), inventory: createInventory(options.directory) };
 }
 
 export function createInventory(directory: string): Inventory {

@@ -1,8 +1,8 @@
 // Content that is stored for as long as something needs it. New or touched content has a lease, during which its use gets recorded. Leases
 // do not survive a restart, and records may be lost, so the file's own time counts as well.
 import type { Digest } from '../oci/digest.ts';
-import { createDiskStore, type DiskStore, type DiskStoreOptions } from './disk.ts';
-import { createInventory } from './inventory.ts';
+import type { DiskStore, DiskStoreOptions } from './disk.ts';
+import { type ListedStore, openListedDisk } from './inventory.ts';
 
 export interface LeasedStore extends Pick<DiskStore, 'ingest' | 'open' | 'find' | 'delete' | 'verify' | 'close'> {
   /** Renews its lease, as if it had just arrived. Returns whether it is there: it may be being removed at this moment. */
@@ -13,6 +13,8 @@ export interface LeasedStore extends Pick<DiskStore, 'ingest' | 'open' | 'find' 
 
 export interface LeasedStoreDeps extends Pick<DiskStoreOptions, 'memory' | 'onDamaged'> {
   readonly directory: string;
+  /** Where the content is. Default: on disk, in the directory. */
+  readonly stored?: ListedStore | undefined;
   readonly now: () => Date;
   /** Called before each removal: false while the clock is not trusted. Default: true. */
   readonly mayDelete?: (() => boolean) | undefined;
@@ -22,8 +24,7 @@ const LEASE_MS = 3_600_000;
 
 export async function createLeasedStore(deps: LeasedStoreDeps): Promise<LeasedStore> {
   const { directory, now, mayDelete = () => true, memory, onDamaged } = deps;
-  const content = await createDiskStore({ directory, memory, onDamaged });
-  const inventory = createInventory(directory);
+  const { content, inventory } = deps.stored ?? (await openListedDisk({ directory, memory, onDamaged }));
   const leasedUntil = new Map<Digest, number>();
   let arriving = 0;
   let removal: Promise<unknown> = Promise.resolve();

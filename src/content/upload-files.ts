@@ -26,13 +26,16 @@ export interface UploadFiles {
 export async function createUploadFiles({
   directory,
   onCommitted,
+  commit,
 }: Pick<UploadFileOptions, 'onCommitted'> & {
+  /** Turns a file that is verified and synced into content. Default: it is moved to where the disk store has it. */
+  readonly commit?: BlobFiles['commit'] | undefined;
   /** The directory of an open disk store. */
   readonly directory: string;
 }): Promise<UploadFiles> {
   const folder = join(directory, 'drafts');
   await mkdir(folder, { recursive: true });
-  const files = createBlobFiles(directory);
+  const files = commit ? { commit } : createBlobFiles(directory);
   const pathOf = (id: string) => join(folder, parseId(id));
   return {
     async create(id, algorithm) {
@@ -70,6 +73,8 @@ export interface UploadFile {
   readonly size: number;
   /** Appends `pieces`, as fast as the disk takes them. Bytes that arrived before an error are retained. */
   append(pieces: AsyncIterable<Uint8Array>): Promise<void>;
+  /** Drops what arrived behind this size, so that it can be sent again. Throws where the file has become content. */
+  truncate(size: number): Promise<void>;
   /** Turns the file into content, durable when it resolves. Throws ContentMismatch for other bytes, and leaves the file unchanged. */
   commit(expected: Digest): Promise<void>;
 }
@@ -95,7 +100,7 @@ export function createUploadFile({
   let size = initialSize;
   // Of all bytes in the file; undefined where some were received by another process.
   let hash = size === 0 ? createHash(algorithm) : undefined;
-  const summer = createBlockSummer();
+  let summer = createBlockSummer();
 
   async function write(file: FileHandle, pieces: AsyncIterable<Uint8Array>): Promise<void> {
     const before = size;
@@ -130,6 +135,13 @@ export function createUploadFile({
       return size;
     },
     append: pieces => withFile(path, APPEND, file => write(file, pieces)),
+    async truncate(to) {
+      if (to === size) return;
+      await withFile(path, constants.O_WRONLY, file => file.truncate(to));
+      size = to;
+      hash = to === 0 ? createHash(algorithm) : undefined;
+      summer = createBlockSummer();
+    },
     async commit(expected) {
       await withFile(path, constants.O_RDONLY, async file => {
         const wanted = digestAlgorithm(expected);

@@ -54,6 +54,7 @@ test('an empty file gives every default', () => {
     trustedProxies: { addresses: [], header: 'X-Forwarded-For' },
     dataDir: resolve('.veneer'),
     state: {},
+    content: {},
     console: true,
     metrics: { enabled: true, networks: [] },
     log: { level: 'info' },
@@ -243,6 +244,15 @@ test('an upstream with nothing behind its name has every default of an entry', (
   );
 });
 
+test.each([
+  ['of AWS', '', { endpoint: undefined, region: undefined, pathStyle: false }],
+  ['of another', ', endpoint: "http://s3:9000"', { endpoint: 'http://s3:9000/', region: 'us-east-1', pathStyle: true }],
+])('a bucket %s needs nothing but its name and place', (_, more, expected) => {
+  expect(load(`content: { s3: { bucket: abc${more} } }`).content).toEqual({
+    s3: { bucket: 'abc', prefix: '', ...expected },
+  });
+});
+
 test('text that is left empty where names are chosen freely is not taken for absent', () => {
   const rule = 'rules: [{ name: a, match: { image: "docker.io/**" }, env: { A: } }]';
   expect(faults(rule)).toEqual(['rules.0.env: expected a mapping of text, or a list of KEY=VALUE']);
@@ -393,6 +403,18 @@ tokens: { ttl: 5 }
     ],
     ['a grant to nobody', 'access: { grants: [{ repositories: ["**"], allow: [pull] }] }', /^access\.grants\[?\.?0/],
     ['an endpoint without an address', 'events: { endpoints: [{ name: a }] }', /^events\.endpoints\[?\.?0.*url/],
+    ['content without a bucket', 'content: { s3: { region: eu-west-1 } }', /^content\.s3\.bucket: must be given$/],
+    ['a bucket that is an address', 'content: { s3: { bucket: "s3://b" } }', /^content\.s3\.bucket: expected 3 to 63/],
+    [
+      'a prefix without its slash',
+      'content: { s3: { bucket: abc, prefix: a } }',
+      /^content\.s3\.prefix: expected a path/,
+    ],
+    [
+      'credentials in an endpoint',
+      'content: { s3: { bucket: abc, endpoint: "http://a:b@s3" } }',
+      /^content\.s3\.endpoint:/,
+    ],
     ['a key twice', 'dataDir: a\ndataDir: b', /^Map keys must be unique/],
     ['a file that is too large', `#${'x'.repeat(1024 * 1024)}`, /veneer\.yaml: more than 1048576 characters/],
     ['an alias of nothing', 'dataDir: *gone', /veneer\.yaml.*gone/],

@@ -91,6 +91,21 @@ describe('a file', () => {
     expect(await store.find(digestOf(bytes))).toEqual({ size: bytes.byteLength });
   });
 
+  test.each([
+    ['all', 0],
+    ['a part', 1_000_000],
+  ])('drops %s of what arrived, and takes it again', async (_, size) => {
+    const file = await uploadFiles.create(id, 'sha256');
+    await file.append(piecesOf(bytes.subarray(0, size)));
+    await file.append(piecesOf(bytes.subarray(size)));
+    await file.truncate(size);
+    expect(file.size).toBe(size);
+    await file.append(piecesOf(bytes.subarray(size)));
+    await file.commit(digestOf(bytes));
+    expect(await store.find(digestOf(bytes))).toEqual({ size: bytes.byteLength });
+    await expect(file.truncate(0)).rejects.toThrow('ENOENT');
+  });
+
   test('goes on after a restart, with a hash of the whole', async () => {
     await (await uploadFiles.create(id, 'sha256')).append(piecesOf(bytes.subarray(0, 1_000_000)));
     const reopened = await (await createUploadFiles({ directory })).open(id, 'sha256');

@@ -101,9 +101,9 @@ test('every documented key is there', () => {
   expect(unknown.map(({ key }) => key)).toEqual([]);
 });
 
-/** Keys whose absence means something, and those of `access`, `state` and `wave`, which are absent as a whole. */
+/** Keys whose absence means something, and those of `access`, `state`, `content` and `wave`, which are absent as a whole. */
 const HAS_NO_DEFAULT =
-  /^(?:publicUrl|tls\..*|log\.format|access\..*|wave\..*|state\..*|builds\.(?:cacheRepository|registryHost|sif\.(?:converter|command))|scans\.(?:scanner|command|sbom))$/;
+  /^(?:publicUrl|tls\..*|log\.format|access\..*|wave\..*|state\..*|content\..*|builds\.(?:cacheRepository|registryHost|sif\.(?:converter|command))|scans\.(?:scanner|command|sbom))$/;
 
 function leavesOf(value: unknown, path = ''): readonly string[] {
   const isMapping = typeof value === 'object' && value !== null && !Array.isArray(value);

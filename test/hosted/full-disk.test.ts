@@ -43,6 +43,7 @@ async function brokenUploadFiles(change: (file: UploadFile) => Partial<UploadFil
     return {
       append: broken.append ?? file.append,
       commit: broken.commit ?? file.commit,
+      truncate: file.truncate,
       get size() {
         return file.size;
       },

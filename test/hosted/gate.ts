@@ -60,6 +60,7 @@ export function createGate(scheduler: fc.Scheduler | undefined, options: GateOpt
   const aroundDraft = (file: UploadFile): UploadFile => ({
     append: reading(file.append),
     commit: writing(file.commit),
+    truncate: writing(file.truncate),
     get size() {
       return file.size;
     },

@@ -43,6 +43,10 @@ export function createMemoryPlace(now: () => Date): MemoryPlace {
           size += piece.byteLength;
         }
       },
+      async truncate(to) {
+        uploadFiles.set(id, { bytes: find().bytes.subarray(0, to), touched: now() });
+        size = to;
+      },
       async commit(expected) {
         const { bytes } = find();
         if (digestOf(bytes, digestAlgorithm(expected)) !== expected) throw new ContentMismatch('other bytes');

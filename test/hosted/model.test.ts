@@ -181,6 +181,7 @@ async function schedule(place: Place, scheduler: fc.Scheduler): Promise<Partial<
         const file = await uploadFiles.create(id, algorithm);
         return {
           append: file.append,
+          truncate: file.truncate,
           commit: scheduler.scheduleFunction(file.commit),
           get size() {
             return file.size;

@@ -32,7 +32,7 @@ interface BucketStoreDeps {
   readonly bucket: Bucket;
   /** In the bucket: `<folder>/blobs/<algorithm>/<2 hex>/<hex>`, as on disk. */
   readonly folder: string;
-  readonly cache: CountedStore;
+  readonly cache: ContentStore & Pick<CountedStore, 'adopt'>;
   readonly memory: Pick<Memory, 'openCache'>;
   /** Called with content of the bucket that has other bytes than its digest says. It stays there, and counts as missing until it is replaced. */
   readonly onDamaged: (damage: Damage) => void;
@@ -47,18 +47,27 @@ const ALGORITHMS = ['sha256', 'sha512'] as const;
 
 /** Neither the bucket nor the cache is closed with it. */
 export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: BucketStoreDeps): BucketStore {
-  const known = memory.openCache<{ readonly size: number }>();
+  const known = memory.openCache<{ readonly size: number; readonly until: number }>();
   const damaged = new LRUCache<Digest, true>({ max: MAX_DAMAGED });
   const transfers = createTransfers({ content: cache, onFailed: (digest, error) => void noteFailed(digest, error) });
   const keyOf = (digest: Digest) => keyIn(folder, digest);
 
   async function find(digest: Digest): Promise<{ readonly size: number } | undefined> {
     if (damaged.has(digest)) return undefined;
-    const found = known.get(digest) ?? (await bucket.find(keyOf(digest)));
-    if (!found) return undefined;
-    const { size } = found;
-    known.set(digest, { size }, { ttlMs: KNOWN_MS });
-    return { size };
+    const before = known.get(digest);
+    if (before && before.until > performance.now()) return { size: before.size };
+    const found = await bucket.find(keyOf(digest)).catch(error => {
+      // Nobody but us deletes: what is cached can be served while the service is away.
+      if (before) return before;
+      throw error;
+    });
+    if (!found) known.delete(digest);
+    else if (found !== before) noteStored(digest, found.size);
+    return found && { size: found.size };
+  }
+
+  function noteStored(digest: Digest, size: number): void {
+    known.set(digest, { size, until: performance.now() + KNOWN_MS });
   }
 
   /** Never rejects. The bytes may have changed on their way, too. */
@@ -93,7 +102,7 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
   async function store({ path, digest, size }: VerifiedFile): Promise<void> {
     await bucket.put(keyOf(digest), { path, digest, size }, { isReplaced: damaged.has(digest) });
     damaged.delete(digest);
-    known.set(digest, { size }, { ttlMs: KNOWN_MS });
+    noteStored(digest, size);
   }
 
   /** Throws ObjectAbsent. */

@@ -22,7 +22,7 @@ export interface Uploads {
   append(repository: string, id: string, chunk: Chunk): Promise<UploadStatus>;
   /**
    * Appends the last chunk, if any, like `append`, with its errors; then verifies everything, and links the blob. Throws DIGEST_INVALID for
-   * other bytes; once everything has arrived, any error ends the upload.
+   * other bytes; once everything has arrived, any error ends the upload, but UNAVAILABLE (503): the request may be sent again.
    */
   finish(repository: string, id: string, digest: Digest, chunk?: Chunk): Promise<void>;
   cancel(repository: string, id: string): Promise<void>;
@@ -74,7 +74,8 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
     }
   }
 
-  async function finish(session: Session, digest: Digest): Promise<void> {
+  /** Where the bytes cannot be stored now, the upload goes back to `before`: the client can send its last request again. */
+  async function finish(session: Session, digest: Digest, before: number): Promise<void> {
     const { id, repository, file } = session;
     try {
       await store.withLease(digest, async () => {
@@ -85,7 +86,9 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
       await sessions.forget(id);
     } catch (error) {
       // Anything left after this is removed when it times out.
-      await sessions.end(id).catch(() => {});
+      const end = () => sessions.end(id).catch(() => {});
+      if (isStoreAway(error)) await file.truncate(before).catch(end);
+      else await end();
       throw error;
     }
   }
@@ -103,8 +106,9 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
       }),
     finish: (repository, id, digest, chunk) =>
       sessions.use(repository, id, async session => {
+        const before = session.file.size;
         if (chunk) await refuseFullDisk(() => append(session, chunk));
-        await finish(session, digest);
+        await finish(session, digest, before);
       }),
     cancel: (repository, id) => sessions.use(repository, id, session => sessions.end(session.id)),
     expire: () => sessions.expire(new Date(now().getTime() - options.uploadTimeoutMs)),
@@ -113,6 +117,10 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
 
 function statusOf({ id, file }: Session): UploadStatus {
   return { id, size: file.size };
+}
+
+function isStoreAway(error: unknown): boolean {
+  return error instanceof RegistryError && error.code === 'UNAVAILABLE' && error.status === 503;
 }
 
 function refuseMismatch(error: unknown): never {

@@ -57,9 +57,9 @@ export function createCheckCondition(deps: {
   /** Worth knowing, but no reason not to serve requests. */
   readonly listNotes?: (() => Promise<readonly string[]>) | undefined;
   /** Parts other than the records that do not work. */
-  readonly listProblems?: (() => readonly ReadinessProblem[]) | undefined;
+  readonly listProblems?: (() => Promise<readonly ReadinessProblem[]>) | undefined;
 }): CheckCondition {
-  const { log, checkReady, listFaults, listNotes = async () => [], listProblems = () => [] } = deps;
+  const { log, checkReady, listFaults, listNotes = async () => [], listProblems = async () => [] } = deps;
 
   async function listRecordProblems(): Promise<readonly ReadinessProblem[]> {
     const problem = (reason: string) => ({ part: 'records', status: 'DOWN', fault: 'operator', reason }) as const;
@@ -74,7 +74,7 @@ export function createCheckCondition(deps: {
   }
 
   return async () => ({
-    parts: [...(await listRecordProblems()), ...listProblems()],
+    parts: [...(await listRecordProblems()), ...(await listProblems())],
     notes: await listNotes().catch(() => []),
   });
 }

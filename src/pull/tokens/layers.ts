@@ -2,9 +2,9 @@
 // caller. Layers that an older version stored in records are read until they expire.
 import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
-import { createDiskStore, type DiskStore, type DiskStoreOptions } from '../../content/disk.ts';
+import type { DiskStore, DiskStoreOptions } from '../../content/disk.ts';
 import { createFreeSpace, isDiskFull } from '../../content/free-space.ts';
-import { createInventory } from '../../content/inventory.ts';
+import { type ListedStore, openListedDisk } from '../../content/inventory.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ContentMismatch, verifyBytes } from '../../oci/verify.ts';
@@ -56,7 +56,10 @@ const RETRY_AFTER_SECONDS = 600;
 /** Files that a crash left without a record are removed by a sweep, a day later. */
 export async function createTokenLayers(
   deps: Pick<DiskStoreOptions, 'memory' | 'onDamaged'> & {
+    /** What is on its way in needs space here. */
     readonly directory: string;
+    /** Where the layers are. Default: on disk, in the directory. */
+    readonly stored?: ListedStore | undefined;
     readonly records: RecordStore;
     readonly now: () => Date;
     /** As in LeasedStoreDeps. */
@@ -65,8 +68,7 @@ export async function createTokenLayers(
   },
 ): Promise<TokenLayers> {
   const { directory, records, now, mayDelete = () => true, quota, memory, onDamaged } = deps;
-  const content = await createDiskStore({ directory, memory, onDamaged });
-  const inventory = createInventory(directory);
+  const { content, inventory } = deps.stored ?? (await openListedDisk({ directory, memory, onDamaged }));
   const claimSpace = createFreeSpace(directory);
   const leases = createCollection({ store: records, name: 'token-layer', schema: leaseSchema });
   // One at a time for each layer: two concurrent calls could otherwise both read the old expiry, and a sweep remove what was just stored.

@@ -31,7 +31,7 @@ const leaseSchema = z.object({ until: z.iso.datetime() });
 export async function createRuleLayerStore({
   records,
   ...deps
-}: Pick<LeasedStoreDeps, 'memory' | 'mayDelete' | 'onDamaged'> & {
+}: Pick<LeasedStoreDeps, 'stored' | 'memory' | 'mayDelete' | 'onDamaged'> & {
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;

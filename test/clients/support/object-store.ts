@@ -23,13 +23,14 @@ export interface ObjectServer {
   close(): Promise<void>;
 }
 
-export async function startObjectStore(): Promise<ObjectServer> {
+export async function startObjectStore({ isReadOnly = false } = {}): Promise<ObjectServer> {
   const root = await mkdtemp(join(tmpdir(), 'veneer-objects-'));
   const bucket = 'veneer';
   const folder = join(root, bucket);
   await mkdir(folder);
   const address = `127.0.0.1:${await findFreePort()}`;
   const endpoint = `http://${address}`;
+  const options = ['--port', address, '--quiet', '--keep-alive', ...(isReadOnly ? ['--readonly'] : [])];
   let server: Killable | undefined;
 
   const store: ObjectServer = {
@@ -39,15 +40,11 @@ export async function startObjectStore(): Promise<ObjectServer> {
     async start() {
       if (server) return;
       const { AWS_ACCESS_KEY_ID: access, AWS_SECRET_ACCESS_KEY: secret } = OBJECT_STORE_KEY;
-      server = await startProcess(
-        clientPath('versitygw'),
-        ['--port', address, '--quiet', '--keep-alive', 'posix', root],
-        {
-          env: { ROOT_ACCESS_KEY: access, ROOT_SECRET_KEY: secret },
-          // It answers, if only that nobody may.
-          checkReady: () => fetch(endpoint),
-        },
-      );
+      server = await startProcess(clientPath('versitygw'), [...options, 'posix', root], {
+        env: { ROOT_ACCESS_KEY: access, ROOT_SECRET_KEY: secret },
+        // It answers, if only that nobody may.
+        checkReady: () => fetch(endpoint),
+      });
     },
     async kill() {
       await server?.kill();
