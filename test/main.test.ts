@@ -248,7 +248,7 @@ test('a command whose reader has left says nothing of it', async () => {
   expect([err, exitCode]).toEqual([expect.not.stringMatching(/EPIPE|node:/), 0]);
 });
 
-test('SIGHUP reads the rules anew, and a faulty file ends nothing', async () => {
+test('SIGHUP reads the rules again, and a faulty file ends nothing', async () => {
   const { child, find, port } = await startService();
   const rule = { name: 'one', match: { image: '**' }, env: { A: '1' } };
   await writeFile(join(folder, 'veneer.yaml'), JSON.stringify({ rules: [rule] }));

@@ -63,7 +63,7 @@ test('caches have keys of their own', () => {
   expect([one.get('key'), other.get('key')]).toEqual([1, undefined]);
 });
 
-test('an entry that is set anew counts once, and one that is deleted not at all', () => {
+test('an entry that is set again counts once, and one that is deleted not at all', () => {
   const memory = createMemory();
   const cache = memory.openCache<string>();
   for (let times = 0; times < 100; times += 1) cache.set('key', 'x'.repeat(times));
@@ -114,7 +114,7 @@ test.each([
 
 const digest = (at: number) => `sha256:${at.toString(16).padStart(64, '0')}`;
 
-/** What caches of ours hold, each time anew. */
+/** What caches of ours hold, each time again. */
 const KINDS: Readonly<Record<string, (at: number) => NonNullable<unknown>>> = {
   'a mark': () => true,
   'a small object': at => ({ size: at + 1e9, contentType: `${mediaTypes.ociManifest}; v=${at % 7}` }),

@@ -121,7 +121,7 @@ describe('by grants', () => {
     );
   });
 
-  test('passwords follow the file, and a fault in it is told', async () => {
+  test('passwords follow the file, and a fault in it is reported', async () => {
     const { access, directory, faults } = await openAccess({ users, grants, bcrypt: createBcrypt() });
     const authorization = basic('ci', 'newer');
     await expect(access.authenticate({ authorization })).rejects.toThrow(/wrong/);

@@ -46,7 +46,7 @@ test('say how many there were, how many there may be, and when to come again', a
   expect(error?.retryAfterSeconds).toBeLessThanOrEqual(86_400);
 });
 
-test('are kept of some thousands of callers: who was away longest is counted anew', async () => {
+test('are kept of some thousands of callers: who was away longest is counted again', async () => {
   const count = createCounter({ anonymous: undefined, known: hourly(1) });
   const user = (at: number): Caller => ({ kind: 'user', name: `user ${at}` });
   for (let at = 0; at <= 10_000; at += 1) await count(user(at), 1);

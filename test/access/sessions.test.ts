@@ -22,7 +22,7 @@ async function write({ directory }: AccessFixture, users: Readonly<Record<string
   await writeFile(path, htpasswdOf(users));
 }
 
-test('a session is of the user who has opened it, and says nothing to whoever reads the cookie', async () => {
+test('a session is of the user who has opened it, and says nothing to anyone who reads the cookie', async () => {
   const sessions = sessionsOf(await openAccess({ users: USERS }));
   const { cookie } = await sessions.open(login('ada', 'secret'), ADDRESS);
   expect(await sessions.find(cookie, ADDRESS)).toEqual({ kind: 'user', name: 'ada' });

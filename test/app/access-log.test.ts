@@ -128,7 +128,7 @@ test('a client that leaves before its answer has a line of its own status', asyn
   expect((await linesOf(1))[0]).toMatchObject({ status: 499, aborted: true, repository: 'lab/library/app' });
 });
 
-test('a body that breaks is told in the line of its request', async () => {
+test('a body that breaks is reported in the line of its request', async () => {
   const blob = [...image.content].find(([, { mediaType }]) => mediaType.includes('layer'));
   const [digest = '', content] = blob ?? [];
   registry.intercept(({ url = '' }, response) => {

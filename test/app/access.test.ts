@@ -104,7 +104,7 @@ test.each([
   }
 });
 
-test('an upload is of its own repository, whoever asks', async () => {
+test('an upload is of its own repository, regardless of who asks', async () => {
   const elsewhere = upload.replace('local/app', 'local/other');
   for (const method of ['GET', 'PATCH', 'DELETE']) {
     const answer = await asAdmin(method, elsewhere);

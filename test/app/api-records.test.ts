@@ -105,7 +105,7 @@ describe('a field that nobody reads', () => {
       { buildCompression: { kind: 'zstd' } },
       'buildCompression.kind: this field is unknown and was ignored; known are mode, level, force',
     ],
-  ])('is told (%j)', async (body, warning) => {
+  ])('is reported (%j)', async (body, warning) => {
     const [status, answer] = await post('/v1alpha2/container', { containerImage: app.image, ...body });
     if (status !== 200)
       expect([status, JSON.stringify(answer)]).toEqual([400, expect.stringContaining('buildCompression')]);
@@ -131,7 +131,7 @@ describe('a field that nobody reads', () => {
     expect(answer).not.toHaveProperty('warnings');
   });
 
-  test('is told for a bounded number', async () => {
+  test('is reported for a bounded number', async () => {
     const containerConfig = Object.fromEntries(Array.from({ length: 5000 }, (_, at) => [`field${at}`, 1]));
     const [, answer] = await post('/v1alpha2/container', { containerImage: app.image, containerConfig });
     expect(Object(answer).warnings).toHaveLength(21);
@@ -180,7 +180,7 @@ describe('a page', () => {
     expect((await app.request(path)).status).toBe(status);
   });
 
-  test('is for whoever may pull the image, and nobody else', async () => {
+  test('is for anyone who may pull the image, and nobody else', async () => {
     const { buildId } = await app.build({ containerFile: base64(FILE) });
     await app.ended(buildId);
     await app.configure({ access: {} });

@@ -1,4 +1,4 @@
-// What a request asks for is done on every platform, or refused with the reason; what an engine may make of it is told.
+// What a request asks for is done on every platform, or refused with the reason; what an engine may make of it is reported.
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import type { ImageManifest } from '../../src/oci/manifest.ts';

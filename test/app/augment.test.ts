@@ -99,7 +99,7 @@ describe('have the same digests', () => {
     expect(await checkImage(root, descriptor => app.read(name, descriptor))).toHaveLength(PLATFORMS.length);
   });
 
-  test('from another instance that is asked anew', async () => {
+  test('from another instance that is asked again', async () => {
     app.putImage();
     const { targetDigest } = await app.submit({ containerConfig });
     await app.restart('other');

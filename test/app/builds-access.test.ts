@@ -1,4 +1,4 @@
-// Rights to build: what a caller may not push, pull or read it cannot get by a build either, whoever built it before.
+// Rights to build: what a caller may not push, pull or read it cannot get by a build either, regardless of who built it before.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeContent } from '../conformance/documents.ts';
 import { generateImage } from '../support/images.ts';
@@ -79,7 +79,7 @@ describe.each(callers)('$user with $by', caller => {
     const answer = await ask(method, path.replace('ID', id), { authorization, ...(isSubmit && { body: ofNothing }) });
     const mayDo = verbs.every(verb => (verb === 'build' ? mayBuild : rights.includes(verb)));
     const refusal = caller.by === 'no credentials' ? 401 : 403;
-    // Whoever may build has asked for the same build before, and so it is his, too.
+    // Anyone who may build has asked for the same build before, so that it belongs to this caller as well.
     expect(answer.status, answer.body.toString()).toBe(mayDo ? (mayBuild ? 200 : 404) : refusal);
     if (answer.status === 401) expect(answer.headers['www-authenticate']).toContain('scope="repository:local/app:');
   });

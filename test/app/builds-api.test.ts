@@ -1,4 +1,4 @@
-// What is told of builds: lists, records, logs as they run, and how they are ended or tried again.
+// What is reported about builds: lists, records, logs as they run, and how they are ended or tried again.
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { HOST } from '../support/app.ts';
@@ -82,7 +82,7 @@ test('a record says what is built from what, where it goes, and what came of it'
   });
 });
 
-test('a record is told under any host of ours, which names no image', async () => {
+test('a record is reported under any host of ours, which names no image', async () => {
   const { buildId } = await app.build();
   await app.configure({ hosts: ['evil.example'] });
   const response = await app.request(`/v1alpha1/builds/${buildId}`, { headers: { Host: 'evil.example' } });
@@ -100,7 +100,7 @@ test.each(['', '/status', '/logs'])('an unknown build has no %s', async part => 
 });
 
 describe('a log', () => {
-  test('is text that goes on until the build ends', async () => {
+  test('is text that continues until the build ends', async () => {
     const hold = app.holdBase();
     const { buildId } = await app.build();
     await hold.asked;
@@ -162,7 +162,7 @@ describe('a log', () => {
     await app.ended(buildId);
   });
 
-  test('stops for a reader who leaves, and the build goes on', async () => {
+  test('stops for a reader who leaves, and the build continues', async () => {
     const hold = app.holdBase();
     const { buildId } = await app.build();
     await hold.asked;

@@ -20,7 +20,7 @@ afterEach(async () => {
   await registry.close();
 });
 
-test('a build that was under way goes on under its id', async () => {
+test('a build that was under way continues under its id', async () => {
   const grants = [{ anyone: true, repositories: ['**'], allow: ['pull', 'push'] }];
   const config = { access: { grants }, upstreams: { lab: { url: registry.url } }, builds: { backends: ['embedded'] } };
   server = await startServer(config);

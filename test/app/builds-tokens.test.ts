@@ -1,4 +1,4 @@
-// Tokens of builds: they end while it goes on, and it ends before they do.
+// Tokens of builds: they end while it continues, and it ends before they do.
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type BuildApp, startBuildApp } from './build-app.ts';
 
@@ -14,7 +14,7 @@ beforeEach(async () => {
 
 afterEach(() => app.close());
 
-test('that are revoked stop nobody: the build goes on, and its name is unknown', async () => {
+test('that are revoked stop nobody: the build continues, and its name is unknown', async () => {
   const hold = app.holdBase();
   const answer = await app.build();
   await hold.asked;

@@ -98,7 +98,7 @@ test('equal requests at the same time are one build, whose base is read once', a
   expect(new Set(blobs.map(({ url }) => url)).size).toBe(blobs.length);
 });
 
-test('are waited for by whoever pulls, and told of as they go', async () => {
+test('are waited for by anyone who pulls, and reported as they go', async () => {
   const hold = app.holdBase();
   const answer = await app.build({ containerPlatform: 'linux/amd64,linux/arm64' });
   expect(answer).not.toHaveProperty('succeeded');
@@ -128,7 +128,7 @@ test('that were built before are answered with their digest, and count as cached
   });
 });
 
-test('are built anew when their base has moved', async () => {
+test('are built again when their base has moved', async () => {
   const first = await app.build();
   await app.ended(first.buildId);
   app.putImage({ seed: 2 });
@@ -191,7 +191,7 @@ test('in a dry run are named, and neither built nor kept', async () => {
   expect((await app.build(body)).buildId).toBe(dry.buildId);
 });
 
-test('that fail are told of in one line, with the address of the log', async () => {
+test('that fail are reported in one line, with the address of the log', async () => {
   const answer = await app.build({
     containerFile: base64('FROM scratch\nCOPY missing /\n'),
     containerPlatform: 'linux/arm64',

@@ -90,7 +90,7 @@ const open = async (cache: object = {}, options: TestAppOptions = {}) => {
 };
 
 describe('the budget', () => {
-  test('holds, with a line in the log for each run, and what went is fetched anew by tag and by digest', async () => {
+  test('holds, with a line in the log for each run, and what went is fetched again by tag and by digest', async () => {
     await open({ maxSize: '50000B', water: { high: 1, low: 0.5 } });
     const images = Array.from({ length: 8 }, (_, i) => ({ name: `team/app${i}`, ...putImage(`team/app${i}`, `${i}`) }));
     for (const image of images) await pull(image.name, image);
@@ -144,7 +144,7 @@ describe.each(['manifest', 'config', 'layer'] as const)('a kept %s', kind => {
     ],
   ];
 
-  test.each(damages)('that is %s is fetched anew, and never served as it is', async (_, damage) => {
+  test.each(damages)('that is %s is fetched again, and never served as it is', async (_, damage) => {
     await open();
     const image = putImage('team/app', 'x');
     await pull('team/app', image);

@@ -39,7 +39,7 @@ export const callers: readonly Caller[] = [
   ...Object.keys(RIGHTS).flatMap(user => WAYS.map(by => ({ user, by }))),
 ];
 
-/** `admin` may do all, and whoever may do something may do it in local/app alone. */
+/** `admin` may do all, and all others have their rights in local/app alone. */
 export async function startGuarded(
   config: Readonly<Record<string, unknown>> = {},
   moreGrants: readonly object[] = [],

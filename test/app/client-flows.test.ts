@@ -1,5 +1,5 @@
-// Whole flows of the clients of the augment API, over a socket and in the form in which nf-wave and wave-cli send their requests: unset fields as
-// null, the token in the body and in the header, a GET with a length. With `access`, so that each request has to show who asks.
+// Whole flows of the clients of the augment API, over a socket and in the form in which nf-wave and wave-cli send their requests: unset
+// fields as null, the token in the body and in the header, a GET with a length. With `access`, so that each request has to show who asks.
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { execPath } from 'node:process';
@@ -158,7 +158,7 @@ test('a workflow keeps its tokens for longer than its client keeps the answer', 
 describe('what is made', () => {
   const FILE = base64('FROM scratch\nLABEL a=b\n');
 
-  test('a build is waited for, and its record, log and lock file are told', async () => {
+  test('a build is waited for, and its record, log and lock file are reported', async () => {
     const { requestId, buildId } = await submit({ containerFile: FILE, buildRepository: 'local/builds' });
     expect(await poll(requestId)).toMatchObject({ succeeded: true, buildId });
     const { body, text } = await read(`/v1alpha1/builds/${buildId}`);
@@ -196,7 +196,7 @@ describe('what is made', () => {
     expect(targetImage).toContain('local/mirrored/');
   });
 
-  test('a required scan is waited for, and its result, log and SBOM are told', async () => {
+  test('a required scan is waited for, and its result, log and SBOM are reported', async () => {
     const sbom = JSON.stringify([{ name: 'zlib', version: '1.0' }]);
     const layers = [{ location: dataUrl(await makeLayer('sbom.json', sbom)) }];
     const { requestId, scanId } = await submit({

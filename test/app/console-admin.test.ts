@@ -59,7 +59,7 @@ test('rules are for who looks after Veneer, with what each changes and how often
   expect(page).not.toMatch(/secret-value/);
 });
 
-test('who may not administer sees no rules and no cache, and is not told of them in the menu', async () => {
+test('who may not administer sees no rules and no cache, and does not see them in the menu', async () => {
   server = await startGuarded();
   const overview = await read(server, '/console', READER);
   expect(overview).not.toContain('/console/rules');
@@ -72,7 +72,7 @@ test('who may not administer sees no rules and no cache, and is not told of them
   expect(await read(server, '/console/storage', ADMIN)).toContain('<h2>Cache</h2>');
 });
 
-test('hosted repositories are shown with their tags to whoever may pull them', async () => {
+test('hosted repositories are shown with their tags to anyone who may pull them', async () => {
   server = await startGuarded();
   const { mediaType, raw } = makeIndex([]);
   const headers = { Host: HOST, Authorization: ADMIN, 'Content-Type': mediaType };

@@ -71,7 +71,7 @@ test('the list has builds and copies, and those of one state', async () => {
   expect((await app.request('/console/builds?status=odd', { headers: HTML })).status).toBe(400);
 });
 
-test('a build that goes on is cancelled by its form, and tried again by another', async () => {
+test('a build that continues is cancelled by its form, and tried again by another', async () => {
   const held = app.holdBase();
   const { buildId } = await app.build();
   await held.asked;

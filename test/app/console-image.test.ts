@@ -1,4 +1,4 @@
-// The page of an image: what its registry has and what a pull gets, side by side, for whoever may pull it.
+// The page of an image: what its registry has and what a pull gets, side by side, for anyone who may pull it.
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { startApp, type TestApp } from '../support/app.ts';
 
@@ -65,7 +65,7 @@ test('of a token asks no upstream, which would get to know it', async () => {
   expect([status, page]).toEqual([400, expect.stringContaining('name its source image')]);
 });
 
-test('is for whoever may pull it, and rules for others are not shown', async () => {
+test('is for anyone who may pull it, and rules for others are not shown', async () => {
   await app.configure({ access: {} });
   const response = await app.request('/console/images?image=lab%2Flibrary%2Fapp:1', { headers: HTML });
   expect([response.status, response.headers.get('location')]).toEqual([303, expect.stringContaining('/console/login')]);

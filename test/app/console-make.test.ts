@@ -97,7 +97,7 @@ test.each([
   ['a label without a name', { kind: 'augment', image: 'a', labels: '=x' }, 'labels: '],
   ['an image that is none', { kind: 'augment', image: HOSTILE }, 'containerImage'],
   ['a Containerfile that is none', { kind: 'build', file: `NONSENSE ${HOSTILE}` }, 'NONSENSE'],
-])('%s is told in the form, which keeps what was written', async (_, fields, message) => {
+])('%s is reported in the form, which keeps what was written', async (_, fields, message) => {
   const [status, page] = await send(fields);
   expect([status, textOf(page)]).toEqual([400, expect.stringContaining(message)]);
   expect(page).toContain('role="alert"');

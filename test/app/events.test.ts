@@ -120,7 +120,7 @@ test('an access token and a bearer token are named as what they are', async () =
   expect(names).toEqual([expect.stringMatching(/^token:[0-9a-f]{12}$/), 'writer']);
 });
 
-test('a build that succeeds is told, with who asked for it and the name of its image', async () => {
+test('a build that succeeds is reported, with who asked for it and the name of its image', async () => {
   await server.close();
   receiver = await receive();
   const endpoint = { name: 'hook', url: receiver.url.href, on: ['build'] };

@@ -99,7 +99,7 @@ test.each([
   }
 });
 
-test('the first of very many uploads goes on', async () => {
+test('the first of very many uploads continues', async () => {
   const first = await repository.startUpload();
   await repository.send('PATCH', first, { body: blob.raw.subarray(0, 3) });
   for (let i = 0; i < 1100; i++) await openRepository(server, `local/app/${i % 2}`).startUpload();

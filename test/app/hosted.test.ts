@@ -37,7 +37,7 @@ describe('a prefix', () => {
   });
 });
 
-test('an upload goes on after a restart', async () => {
+test('an upload continues after a restart', async () => {
   server = await startServer();
   const before = openRepository(server, 'local/app');
   const upload = await before.startUpload();

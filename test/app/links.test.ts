@@ -1,4 +1,5 @@
-// Layers on images whose directories are links: every way in puts them where these lead, on each platform by its own, and keeps what is there.
+// Layers on images whose directories are links: every way in puts them where these lead, on each platform by its own, and keeps what is
+// there.
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
@@ -185,7 +186,7 @@ describe('a layer over links of the image', () => {
     expectPlaced(await pull(tag, name));
   });
 
-  test('is told: by the answer, the explanation and the provenance', async () => {
+  test('is reported: by the answer, the explanation and the provenance', async () => {
     await putImage();
     const layer = Buffer.from(await packTar(LAYER));
     const response = await app.request('/v1alpha2/container', {
@@ -223,7 +224,7 @@ describe('a layer over links of the image', () => {
 });
 
 describe('the layers of the image', () => {
-  test('are read once, whoever comes, and never where a layer lies in the root alone', async () => {
+  test('are read once, regardless of who comes, and never where a layer lies in the root alone', async () => {
     const image = await putImage();
     const configs = manifestsOf(image).flatMap(manifest => (manifest.kind === 'image' ? manifest.config.digest : []));
     const isConfig = (url: string) => configs.some(digest => url.includes(digest));

@@ -162,7 +162,7 @@ describe('of stored content', () => {
     expect((await readOf(app)).sum('veneer_cache_evicted_bytes_total')).toBeGreaterThan(60_000);
   });
 
-  test('are damages, from whoever met them', async () => {
+  test('are damages, whoever found them', async () => {
     const app = await open();
     const raw = Buffer.from('what the disk will damage');
     const digest = digestOf(raw);

@@ -1,4 +1,5 @@
-// A miss, on the wire: what many clients want at once is one transfer, that all of them follow from its first byte, and no lie reaches its end.
+// A miss, on the wire: what many clients want at once is one transfer, that all of them follow from its first byte, and no lie reaches its
+// end.
 import { once } from 'node:events';
 import { get, type IncomingMessage, type ServerResponse } from 'node:http';
 import { buffer } from 'node:stream/consumers';
@@ -133,7 +134,7 @@ test('a part of a blob that is still arriving is served as it comes, but for its
   expect(transfers()).toEqual([undefined]);
 });
 
-test('a transfer that the upstream cuts goes on by Range, and 20 clients have the whole', async () => {
+test('a transfer that the upstream cuts continues by Range, and 20 clients have the whole', async () => {
   const cut = holdTransfer(response => response.destroy());
   const responses = await forAll(() => ask(BLOB));
   await cut();

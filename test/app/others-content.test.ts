@@ -1,5 +1,5 @@
-// Others' content stays others': whatever upstreams claim, cut and lie about, in whatever order it is asked for, all that a caller gets was sent
-// to Veneer for that caller: by that upstream, for that repository and those credentials.
+// Others' content stays others': whatever upstreams claim, cut and lie about, in whatever order it is asked for, all that a caller gets was
+// sent to Veneer for that caller: by that upstream, for that repository and those credentials.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -11,7 +11,7 @@ import { startRegistry, type TestRegistry } from '../support/registry.ts';
 const REPOSITORIES = ['team/a', 'team/b'] as const;
 /** What a client shows; only `corp` gets to see it. */
 const CALLERS = { alice: basic('alice'), bob: basic('bob'), nobody: undefined };
-/** `own` and `evil` are open to whoever may pull. */
+/** `own` and `evil` are open to anyone who may pull. */
 const UPSTREAMS = ['corp', 'own', 'evil'] as const;
 
 /** Bytes without a zero, which lies are made of. */

@@ -111,7 +111,7 @@ describe('a tag', () => {
     expect((await app.head(NAME, '1')).digest).toBe(root.digest);
   });
 
-  test('is asked anew when the clock was set back', async () => {
+  test('is asked again when the clock was set back', async () => {
     app.putImage();
     await app.head(NAME, '1');
     const { root } = app.putImage({ seed: 2 });

@@ -1,4 +1,5 @@
-// What one caller made another does not see: each route that shows something of it, asked by its owner, by another, by an admin and by nobody.
+// What one caller made another does not see: each route that shows something of it, asked by its owner, by another, by an admin and by
+// nobody.
 import { rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -138,7 +139,7 @@ describe("an owner's", () => {
   });
 });
 
-test('what nobody with a name made is for whoever may pull it', async () => {
+test('what nobody with a name made is for anyone who may pull it', async () => {
   const made = await build('anonymous', 'nobody');
   for (const who of ['owner', 'other', 'admin', 'anonymous'] as const) {
     for (const path of [`/v1alpha1/builds/${made.buildId}`, `/v1alpha2/container/${made.requestId}/status`])
@@ -147,7 +148,7 @@ test('what nobody with a name made is for whoever may pull it', async () => {
   }
 });
 
-test('a token that nobody with a name asked for is revoked by whoever holds it', async () => {
+test('a token that nobody with a name asked for is revoked by anyone who holds it', async () => {
   for (const who of ['anonymous', 'other', 'admin'] as const) {
     const { requestId } = await submitAs('anonymous');
     const path = `/v2/wt/${requestId}/library/app/manifests/1`;

@@ -1,4 +1,5 @@
-// Pages of the web through the whole app: nothing that a page has a browser ask is answered, on any route, and no answer does anything in one.
+// Pages of the web through the whole app: nothing that a page has a browser ask is answered, on any route, and no answer does anything in
+// one.
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -136,7 +137,7 @@ describe('where this machine may do all', () => {
 });
 
 describe('where access is configured', () => {
-  test.each(PAGES)('a page %s gets nothing, whoever has logged in', async (_, headers) => {
+  test.each(PAGES)('a page %s gets nothing, regardless of who has logged in', async (_, headers) => {
     const server = await guard();
     for (const { name, status } of await askAll(server, { ...headers, Authorization: ADMIN }))
       expect([name, status]).toEqual([name, 403]);

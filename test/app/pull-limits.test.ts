@@ -61,7 +61,7 @@ test('a submit says what is left of tokens', async () => {
   expect(rateOf(await submit())).toEqual([429, '"tokens";q=5;w=600', expect.stringMatching(/^"tokens";r=0;t=\d+$/)]);
 });
 
-test('whoever is on this machine, where nothing is configured, is not limited', async () => {
+test('anyone who is on this machine, where nothing is configured, is not limited', async () => {
   await app.configure({ pulls: { rate: { anonymous: '1/10m' } } });
   for (let at = 0; at < 3; at += 1)
     expect(

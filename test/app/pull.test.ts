@@ -154,7 +154,7 @@ test('read content only through a repository that has it', async () => {
   }
 });
 
-test.each(['manifests', 'blobs'])('fetch %s anew that the disk has damaged, before they are used', async kind => {
+test.each(['manifests', 'blobs'])('fetch %s again that the disk has damaged, before they are used', async kind => {
   const image = app.putImage({ index: false });
   const { name } = await app.submit({ containerImage: 'lab/library/app:1', containerConfig: { env: ['A=1'] } });
   await checkImage(await app.head(name, '1'), descriptor => app.read(name, descriptor));

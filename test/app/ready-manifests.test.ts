@@ -167,7 +167,7 @@ test('what is deleted is gone at once', async () => {
   expect(await askTwice(server, HOSTED)).toEqual({ status: 404, ready: 0 });
 });
 
-test('a rule that refuses what is pinned is in force at once', async () => {
+test('a rule that refuses what is pinned is active at once', async () => {
   await using server = await app.listen();
   await warm(server, path);
   await app.writeConfig({ rules: [{ name: 'all', match: { image: '**' }, env: { A: 'b' }, pinned: 'refused' }] });

@@ -8,7 +8,7 @@ import { startServer, type TestServer } from '../support/server.ts';
 import { type BuildApp, startBuildApp } from './build-app.ts';
 
 const NAME = 'lab/library/app';
-/** Where what is built for it is kept, to which whoever has the right may push. */
+/** Where what is built for it is kept, to which anyone who has the right may push. */
 const SHADOW = `local/builds/${NAME}`;
 
 let directory: string;

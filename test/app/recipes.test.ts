@@ -1,4 +1,4 @@
-// Recipes over the wire: a pull of a name that is not there builds it, for whoever may pull it.
+// Recipes over the wire: a pull of a name that is not there builds it, for anyone who may pull it.
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

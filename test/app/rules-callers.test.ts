@@ -1,4 +1,5 @@
-// Rules for some callers: each gets what the rules make of an image for it, however it shows who it is, and a build of ours gets images as they are.
+// Rules for some callers: each gets what the rules make of an image for it, however it shows who it is, and a build of ours gets images as
+// they are.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -95,7 +96,7 @@ describe('a rule for', () => {
     expect(await areChanged(basic('dev', 'password'))).toEqual([false, false]);
   });
 
-  test('some callers is in their tokens, which serve whoever has them', async () => {
+  test('some callers is in their tokens, which serve anyone who has them', async () => {
     await start({ name: 'ci', match: { image: '**', caller: 'ci' }, env: { RULED: 'yes' } });
     const submit = async (authorization: string) => {
       const body = JSON.stringify({ containerImage: `${NAME}:1` });

@@ -56,7 +56,7 @@ async function writeLayer(text: string, name = 'ca'): Promise<string> {
   return place(name);
 }
 
-test('a start tells in the log which rules are in force', async () => {
+test('a start tells in the log which rules are active', async () => {
   expect(logged('rules are active')).toEqual([]);
   await app.configure({ rules: [env('1')] });
   expect(logged('rules are active')).toEqual([expect.stringContaining('"rules":["env"]')]);
@@ -115,7 +115,7 @@ test('what a layer was stays to be had by who has found it, after a change and a
   expect(images.map(({ layers }) => layers.at(-1)?.digest)).toEqual(all(layer?.digest));
 });
 
-test('a faulty state changes nothing, is told once with its place, and no value of the file is told', async () => {
+test('a faulty state changes nothing, is reported once with its place, and no value of the file is reported', async () => {
   await change(env('1'));
   await app.writeConfig({ rules: [env('2'), layerRule({ directory: place('nowhere') })], tokens: { ttl: 'hunter2' } });
   await app.reloadRules();

@@ -284,7 +284,7 @@ describe('the digest that a tag was resolved to', () => {
     expect(await statusOf(`/v2/${NAME}/manifests/${digest}`)).toBe(404);
   });
 
-  test('goes on from the store when the upstream is gone', async () => {
+  test('continues from the store when the upstream is gone', async () => {
     app.putImage();
     await rule({ ...RULE, layers: [{ directory: await makeDirectory() }] });
     const { digest } = await app.head(NAME, '1');

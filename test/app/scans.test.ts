@@ -140,7 +140,7 @@ test('without a scanner a required scan is refused, and an asynchronous one is l
   expect(answer).not.toHaveProperty('scanId');
 });
 
-test('a scan goes on after a restart', async () => {
+test('a scan continues after a restart', async () => {
   app = await startBuildApp({ config: { scans: { command: [execPath, '-e', 'setInterval(() => "{layout}", 1e6)'] } } });
   const answer = await submit({ ...(await withPackages('zlib')), scanMode: 'required', scanLevels: ['LOW'] });
   await expect.poll(() => app.log.join('')).not.toBe('');

@@ -37,7 +37,7 @@ test.each(['content', 'hosted', 'rules', 'builds'])(
   },
 );
 
-test('a close goes on where a part of it fails, and says so in the end', async () => {
+test('a close continues where a part of it fails, and says so in the end', async () => {
   const app = await createApp({ config, log, version: '0.0.0' });
   vi.spyOn(DatabaseSync.prototype, 'close').mockImplementationOnce(() => {
     throw new Error('cannot be closed');

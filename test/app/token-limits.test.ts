@@ -1,4 +1,4 @@
-// How many tokens and layers of theirs a caller may have, and what it is told beyond that.
+// How many tokens and layers of theirs a caller may have, and the response beyond that.
 import { afterEach, expect, test } from 'vitest';
 import { dataUrl, makeTar, startApp, type TestApp } from '../support/app.ts';
 

@@ -1,4 +1,4 @@
-// A token is worth what whoever asked for it may pull, today, and no more.
+// A token has the current rights of the caller who requested it, and no more.
 import { rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -62,7 +62,7 @@ test('of a workflow end when nobody uses them', async () => {
   expect((await app.request(`/container-token/${token}`)).status).toBe(404);
 });
 
-test('of a workflow that are revoked stay so, whoever uses them meanwhile', async () => {
+test('of a workflow that are revoked stay so, regardless of who uses them meanwhile', async () => {
   const { token, name } = await app.submit({ containerConfig, workflowId: 'w1' });
   nowMs += 10 * 60_000;
   const uses = Array.from({ length: 5 }, () => app.request(`/v2/${name}/manifests/1`));

@@ -197,7 +197,7 @@ test('a sampler of the environment decides what is sent', async () => {
   expect(seen[0]).toMatch(/-00$/);
 });
 
-test('what the environment has wrong, and spans that are lost, are told in the log', async () => {
+test('what the environment has wrong, and spans that are lost, are reported in the log', async () => {
   const env = { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_TRACES_SAMPLER: 'some', OTEL_EXPORTER_OTLP_TIMEOUT: '50' };
   const app = await start({ ...env, OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9', OTEL_BSP_SCHEDULE_DELAY: '20' });
   await app.request('/health/live');

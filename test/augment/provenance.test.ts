@@ -1,4 +1,4 @@
-// What is told of images that were made: as an artifact about each, by its digest.
+// Provenance of derived images: an artifact about each, by its digest.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { stepsSchema } from '../../src/augment/augmentation.ts';
@@ -87,7 +87,7 @@ test('tells of an image its source and platform, and what the steps for it chang
   });
 });
 
-test('is told once of a single image, and has no rule for what a token asks for', async () => {
+test('is reported once of a single image, and has no rule for what a token asks for', async () => {
   const image = generateImage({ ...shape, index: false });
   const { provenance, root } = await tell(image, [{ augmentation: { user: 'me', platforms: ['linux/amd64'] } }]);
   expect(provenance.map(({ subject }) => subject)).toEqual([root.digest]);
@@ -101,12 +101,12 @@ test('is told once of a single image, and has no rule for what a token asks for'
   ]);
 });
 
-test('is told of an index that was made by a choice alone, and not of its images', async () => {
+test('is reported of an index that was made by a choice alone, and not of its images', async () => {
   const { provenance, root } = await tell(undefined, [{ augmentation: { platforms: ['linux/amd64', 'linux/arm64'] } }]);
   expect(provenance.map(({ subject }) => subject)).toEqual([root.digest]);
 });
 
-test('is not told of what stays as it is', async () => {
+test('is not made for what stays as it is', async () => {
   const { provenance } = await tell(undefined, [
     { rule: 'none', platforms: ['freebsd/*'], augmentation: { user: 'me' } },
   ]);

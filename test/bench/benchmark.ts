@@ -5,7 +5,7 @@ import type { Pair } from './registries.ts';
 
 /** docs/benchmarks.md has a line for each. */
 export interface Row {
-  /** For --row and the committed figures; stays when `what` is worded anew. */
+  /** For --row and the committed figures; stays when `what` is worded again. */
   readonly name: string;
   readonly what: string;
   readonly unit: string;
@@ -22,7 +22,7 @@ export interface Benchmark {
   readonly rows: readonly Row[];
   /** Of what takes minutes. All else is measured as often as is asked for. */
   readonly maxPairs?: number;
-  /** Starts what is measured. What has to be stopped afterwards goes on the stack. */
+  /** Starts what is measured. What has to be stopped afterwards continues the stack. */
   prepare(environment: Environment): Promise<Measure>;
 }
 

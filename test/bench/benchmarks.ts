@@ -11,7 +11,7 @@ import { PROXIED } from './proxied.ts';
 import { STREAMING } from './streams.ts';
 import { TAG_LISTS } from './tags.ts';
 
-/** In the order in which they are measured and told. */
+/** In the order in which they are measured and reported. */
 export const BENCHMARKS: readonly Benchmark[] = [
   ...PROXIED,
   ...OBSERVING,

@@ -10,6 +10,6 @@ test.each([
   ['linux/arm/v7,linux/arm/v6', 'linux/arm/v7,linux/arm/v6,linux/arm/v5'],
   ['linux/amd64,linux/arm64', 'linux/amd64,linux/arm64'],
   ['linux/amd64/v3,linux/arm/v9', 'linux/amd64/v3,linux/arm/v9'],
-])('whoever builds for %s builds for %s', (listed, built) => {
+])('a builder for %s builds for %s', (listed, built) => {
   expect(withOlderArmVariants(parsePlatforms(listed)).map(formatPlatform).join()).toBe(built);
 });

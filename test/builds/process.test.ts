@@ -18,7 +18,7 @@ test('tells which signal ended the command', async () => {
   expect((await runShell('kill -9 $$')).end).toEqual({ code: undefined, endedBy: 'SIGKILL' });
 });
 
-test('cuts a long line, and goes on with the next one', async () => {
+test('cuts a long line, and continues with the next one', async () => {
   const { lines } = await runShell('head -c 5000000 /dev/zero | tr "\\0" x; echo; echo next', { maxLineLength: 10 });
   expect(lines).toEqual(['stdout xxxxxxxxxx…', 'stdout next']);
 });

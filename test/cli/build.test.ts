@@ -300,7 +300,7 @@ describe('a build that is under way', () => {
     expect(exitCode).toBe(1);
   });
 
-  test('goes on when the command is interrupted, which says how to end it', async () => {
+  test('continues when the command is interrupted, which says how to end it', async () => {
     service.log = [{ entries: [{ at, kind: 'note', text: 'it begins' }], ends: 'hang' }];
     const interrupted = new AbortController();
     const running = run([folder], { listenForInterrupt: () => interrupted.signal });
@@ -414,7 +414,7 @@ describe('a service that does not do it', () => {
       'answered 500, Internal Server Error\n',
     ],
     ['elsewhere', () => Response.redirect('http://x.example/'), 'no service answers at 127.0.0.1:'],
-  ])('%s is told in one line, without the token', async (_, refusal, message) => {
+  ])('%s is reported in one line, without the token', async (_, refusal, message) => {
     service.refusal = refusal;
     const { out, err, exitCode } = await run([folder], { findService: () => ({ url: service.url, token: TOKEN }) });
     expect({ out, exitCode }).toEqual({ out: '', exitCode: 1 });
@@ -424,7 +424,7 @@ describe('a service that does not do it', () => {
     expect(err.trimEnd()).not.toContain('\n');
   });
 
-  test('one that is not there is told with what to do', async () => {
+  test('one that is not there is reported with what to do', async () => {
     const { port } = service.url;
     await service.close();
     const { err, exitCode } = await run([folder]);

@@ -109,7 +109,7 @@ test('retry prints the id of the new build alone', async () => {
   });
 });
 
-test('a build that is unknown is told', async () => {
+test('a build that is unknown is reported', async () => {
   service.refusal = () => Response.json({ message: `there is no build ${BUILD_ID}` }, { status: 404 });
   const { err, exitCode } = await run(['cancel', BUILD_ID]);
   expect([err, exitCode]).toEqual([`error: ${service.url.host} answered 404, there is no build ${BUILD_ID}\n`, 1]);

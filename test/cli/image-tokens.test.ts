@@ -52,7 +52,7 @@ test('lists them with their workflow, and revokes one or all of a workflow', asy
   expect((await run(['revoke', '--images', plain.token], host)).err).toContain('there is no such token');
 });
 
-test('a caller sees and revokes its own, and whoever administers all', async () => {
+test('a caller sees and revokes its own, and anyone who administers all', async () => {
   const folder = await temporaryDirectory();
   const htpasswd = join(folder, 'htpasswd');
   await writeFile(htpasswd, htpasswdOf({ ada: 'secret', bob: 'secret', ops: 'secret' }));

@@ -184,7 +184,7 @@ dry run: nothing was changed
   expect(await readFile(join(data, 'hosted/links.jsonl'), 'utf8')).toBe(journal);
 });
 
-test('what has no name any more is kept by its digest, and told', async () => {
+test('what has no name any more is kept by its digest, and reported', async () => {
   await push('1');
   await stop();
   await removeRecords();

@@ -228,7 +228,7 @@ test('ls shows the rules in their order, in columns', async () => {
   expect(lines.slice(3)).toEqual(['', 'active since 2030-01-01T00:00:00.000Z', '']);
 });
 
-test('ls tells what is wrong with rules that are not in force, beside those that are', async () => {
+test('ls tells what is wrong with rules that are not active, beside those that are', async () => {
   const faults = ['rules[0].match: required', 'rules[1].name: "a" is there twice'];
   const { out, err, exitCode } = await run({ ...LIST, faults }, ['ls']);
   expect(out).toContain('corporate-ca');
@@ -253,7 +253,7 @@ test.each([
     'set VENEER_TOKEN to a token that may',
   ],
   ['an answer of another program', 200, { hello: 'world' }, 'is not a Veneer service of this version'],
-])('%s is told in one line', async (_, status, body, message) => {
+])('%s is reported in one line', async (_, status, body, message) => {
   const { out, err, exitCode } = await run(body, ['explain', 'alpine:3'], { status });
   expect([out, exitCode]).toEqual(['', 1]);
   expect(err).toMatch(/^error: .*\n$/);

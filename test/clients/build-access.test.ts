@@ -108,7 +108,7 @@ describe.skipIf(missing)(`builds with access${missing ? ` (${missing})` : ''}`, 
     expect(Object(await cached.json()).tags).toEqual([expect.stringMatching(/^cache-[0-9a-f]{16}$/)]);
   });
 
-  test('a build with the right to push goes to the hosted repository, and is pulled by whoever has the token', async () => {
+  test('a build with the right to push goes to the hosted repository, and is pulled by anyone who has the token', async () => {
     const { targetImage, containerImage } = await as('dev').build({ containerFile: plain('hosted') });
     const anonymous = envOf(await makeCredentials(join(environment.folder, 'anonymous')));
     const crane = (image: string) => run(clientPath('crane'), ['validate', '--remote', image], { env: anonymous });

@@ -1,4 +1,4 @@
-// Builders and Veneers that end in the middle of a build: it goes on when they are back, or says what became of it.
+// Builders and Veneers that end in the middle of a build: it continues when they are back, or says what became of it.
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -53,7 +53,7 @@ describe.skipIf(missing)(`builds and crashes${missing ? ` (${missing})` : ''}`, 
     await unmountBelow(folder);
   });
 
-  test('a Veneer that is killed goes on with its builds when it is back, under the same ids, and can still stop them', async () => {
+  test('a Veneer that is killed continues with its builds when it is back, under the same ids, and can still stop them', async () => {
     const dataDir = await mkdtemp(join(environment.folder, 'data-'));
     const crashing = await environment.serve(environment.buildkit, { dataDir });
     const own = createBuildsClient(crashing.address);

@@ -1,4 +1,4 @@
-// Builds that go wrong: what failed is said in one line, what was started is stopped, and a pull is told.
+// Builds that go wrong: what failed is said in one line, what was started is stopped, and a pull is notified.
 import { createParser } from 'eventsource-parser';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readPushed } from '../support/pushed-image.ts';
@@ -83,7 +83,7 @@ describe.skipIf(missing)(`builds that go wrong${missing ? ` (${missing})` : ''}`
     expect(environment.gate.countWaiting('late')).toBe(0);
   });
 
-  test('a cancelled build stops, on all platforms, and a pull that waits is told', async () => {
+  test('a cancelled build stops, on all platforms, and a pull that waits is notified', async () => {
     const submitted = await builds.submit({
       containerFile: environment.waitAt('cancelled'),
       containerPlatform: PLATFORMS,
@@ -96,7 +96,7 @@ describe.skipIf(missing)(`builds that go wrong${missing ? ` (${missing})` : ''}`
     await environment.gate.arrive('cancelled', 0);
   });
 
-  test('a pull that waits too long is told to come again, one that leaves frees its place, and the build goes on', async () => {
+  test('a pull that waits too long is told to come again, one that leaves frees its place, and the build continues', async () => {
     const { address } = await environment.serve(environment.buildkit, { builds: { hold: { token: '1s' } } });
     const own = createBuildsClient(address);
     const submitted = await own.submit({ containerFile: environment.waitAt('held') });

@@ -1,4 +1,4 @@
-// What real clients do with a pull that is held: sent away while the build goes on, they get the image with the next pull.
+// What real clients do with a pull that is held: sent away while the build continues, they get the image with the next pull.
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -48,7 +48,7 @@ describe.skipIf(missing)(`held pulls${missing ? ` (${missing})` : ''}`, { timeou
 
   afterAll(() => environment?.close(), 60_000);
 
-  test.each(CLIENTS)('$client is sent away, the build goes on, and the next pull gets the image', async one => {
+  test.each(CLIENTS)('$client is sent away, the build continues, and the next pull gets the image', async one => {
     const { client, asks, unavailable } = one;
     const [image, mark] = [`${relay.address}/local/held/${client}:1`, `${client}-1`];
     await expect(pull(client, image)).rejects.toThrow(unavailable);
@@ -112,7 +112,7 @@ describe.skipIf(missing)(`held pulls${missing ? ` (${missing})` : ''}`, { timeou
     expect(await text(stalled)).toBe('');
   });
 
-  test('a client that leaves frees its connection, and the build goes on', async () => {
+  test('a client that leaves frees its connection, and the build continues', async () => {
     // The builder keeps its own connections for the next request, for as long as they are let.
     const veneer = await serve({}, { limits: { keepAlive: '1s' } });
     const image = `${veneer.address}/local/held/left:1`;

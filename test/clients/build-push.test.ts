@@ -1,4 +1,4 @@
-// Copies to distribution, behind a password: what is pushed there is all there, and a wrong password is told as one.
+// Copies to distribution, behind a password: what is pushed there is all there, and a wrong password is reported as one.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ describe.skipIf(missing)(`pushes to distribution${missing ? ` (${missing})` : ''
   let folder = '';
   let url = '';
   let registry: Running | undefined;
-  const worlds: Copying[] = [];
+  const fixtures: Copying[] = [];
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'veneer-push-'));
@@ -39,7 +39,7 @@ describe.skipIf(missing)(`pushes to distribution${missing ? ` (${missing})` : ''
   }, 60_000);
 
   afterEach(async () => {
-    for (const world of worlds.splice(0)) await world.close();
+    for (const fixture of fixtures.splice(0)) await fixture.close();
   });
 
   afterAll(async () => {
@@ -61,17 +61,17 @@ describe.skipIf(missing)(`pushes to distribution${missing ? ` (${missing})` : ''
   };
 
   async function open(password = credentials.password): Promise<Copying> {
-    const world = await createCopying({}, { dist: { url, credentials: { ...credentials, password } } });
-    worlds.push(world);
-    return world;
+    const fixture = await createCopying({}, { dist: { url, credentials: { ...credentials, password } } });
+    fixtures.push(fixture);
+    return fixture;
   }
 
-  async function copy(world: Copying, { root }: GeneratedImage, target: string, from = 'lab/library/app') {
+  async function copy(fixture: Copying, { root }: GeneratedImage, target: string, from = 'lab/library/app') {
     const { events, options } = createTelling(target);
     const [registry = '', ...path] = from.split('/');
     const source = { registry, repository: path.join('/'), tag: '1', digest: root.digest };
     const [repository = ''] = target.split(':');
-    await createCopy(world.deps)({ kind: 'copy', source, target: { repository } }, options);
+    await createCopy(fixture.deps)({ kind: 'copy', source, target: { repository } }, options);
     return events;
   }
 
@@ -81,10 +81,10 @@ describe.skipIf(missing)(`pushes to distribution${missing ? ` (${missing})` : ''
     ['a Docker list', { family: 'docker' }],
     ['one image', { index: false }],
   ])('%s is there to the byte', async (name, options) => {
-    const world = await open();
-    const image = world.putImage(options);
+    const fixture = await open();
+    const image = fixture.putImage(options);
     const repository = name.toLowerCase().replaceAll(' ', '-');
-    await copy(world, image, `dist/${repository}:1`);
+    await copy(fixture, image, `dist/${repository}:1`);
     const images = await checkImage(image.root, readFrom(repository));
     expect(images).toHaveLength(options.index === false ? 1 : 3);
     const { headers } = await ask(`/v2/${repository}/manifests/1`);
@@ -92,27 +92,27 @@ describe.skipIf(missing)(`pushes to distribution${missing ? ` (${missing})` : ''
   });
 
   test('what another of its repositories has is mounted', async () => {
-    const world = await open();
-    const image = world.putImage({ seed: 7 });
-    await copy(world, image, 'dist/mounted/from:1');
-    const events = await copy(world, image, 'dist/mounted/to:1', 'dist/mounted/from');
+    const fixture = await open();
+    const image = fixture.putImage({ seed: 7 });
+    await copy(fixture, image, 'dist/mounted/from:1');
+    const events = await copy(fixture, image, 'dist/mounted/to:1', 'dist/mounted/from');
     expect(await checkImage(image.root, readFrom('mounted/to'))).toHaveLength(3);
     const blobs = events.filter(({ step, state }) => !step?.startsWith('manifest') && state !== 'started');
     expect(new Set(blobs.map(({ state }) => state))).toEqual(new Set(['cached']));
   });
 
-  test('a wrong password is told as one, and not told', async () => {
-    const world = await open('another canary-password');
-    const error = await copy(world, world.putImage(), 'dist/refused:1').catch(error => error);
+  test('a wrong password is reported as one, and not quoted', async () => {
+    const fixture = await open('another canary-password');
+    const error = await copy(fixture, fixture.putImage(), 'dist/refused:1').catch(error => error);
     expect(error).toMatchObject({ name: 'BuildFailure', failure: { kind: 'build' } });
     expect(error.failure.reason).toMatch(/UNAUTHORIZED/);
     expect(JSON.stringify(error.failure)).not.toContain('canary');
   });
 
   test('a registry that has gone is a failure of the infrastructure', async () => {
-    const world = await createCopying({}, { dist: { url: `http://127.0.0.1:${await findFreePort()}` } });
-    worlds.push(world);
-    const error = await copy(world, world.putImage(), 'dist/gone:1').catch(error => error);
+    const fixture = await createCopying({}, { dist: { url: `http://127.0.0.1:${await findFreePort()}` } });
+    fixtures.push(fixture);
+    const error = await copy(fixture, fixture.putImage(), 'dist/gone:1').catch(error => error);
     expect(error).toMatchObject({
       failure: { kind: 'infrastructure', reason: expect.stringContaining('ECONNREFUSED') },
     });

@@ -1,4 +1,5 @@
-// The Helm chart and the kustomize base of deploy/, rendered by the real commands: what a cluster gets of them. Whether a cluster takes it is in build-kubernetes.test.ts.
+// The Helm chart and the kustomize base of deploy/, rendered by the real commands: what a cluster gets of them. Whether a cluster takes it
+// is in build-kubernetes.test.ts.
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -113,7 +114,7 @@ describe.skipIf(missing)(`the chart${missing ? ` (${missing})` : ''}`, () => {
     expect(role).toMatchObject({ rules: (known as unknown as { rules: object }).rules });
   });
 
-  test('starts a pod anew for a change of the configuration, but not for one of the rules', async () => {
+  test('starts a pod again for a change of the configuration, but not for one of the rules', async () => {
     const sumOf = async (config: object) =>
       JSON.stringify((await renderChart({ config })).find(({ kind }) => kind === 'Deployment'));
     const rules = [{ name: 'zone', match: { image: '**' }, env: { TZ: 'UTC' } }];

@@ -115,7 +115,7 @@ describe.skipIf(missing)(`access${missing ? ` (${missing})` : ''}`, { timeout: 6
     expect(await docker(known, 'pull', image)).toContain('Digest: sha256:');
   });
 
-  test('a private image is augmented only for who may pull it, and then pulled by whoever has the token', async () => {
+  test('a private image is augmented only for who may pull it, and then pulled by anyone who has the token', async () => {
     const refused = await requestAugmentation(veneer, 'local/team/app:1');
     expect([refused.status, await refused.json()]).toEqual([
       401,

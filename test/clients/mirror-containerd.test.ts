@@ -60,7 +60,7 @@ describe.skipIf(missing)(`containerd, mirrored${missing ? ` (${missing})` : ''}`
     );
   });
 
-  test('goes on pulling what is kept while the upstream is dead', async () => {
+  test('continues pulling what is kept while the upstream is dead', async () => {
     await hidden.registry.stop();
     for (const hosts of [plain, strict]) {
       for (const platform of PLATFORMS) {

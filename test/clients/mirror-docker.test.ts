@@ -43,7 +43,7 @@ describe.skipIf(missing)(`docker, mirrored${missing ? ` (${missing})` : ''}`, { 
     }
   });
 
-  test('goes on pulling what is kept while the upstream is dead', async () => {
+  test('continues pulling what is kept while the upstream is dead', async () => {
     await hidden.registry.stop();
     for (const engine of [host, strictHost]) {
       await docker(engine, 'image', 'rm', '--force', MIRRORED);

@@ -42,7 +42,7 @@ describe.skipIf(missing)(`faults${missing ? ` (${missing})` : ''}`, { timeout: 1
       expect(asked()).toBe(0);
     });
 
-    test('pulls a layer that the upstream cuts three times: Veneer goes on by Range where what it received ends', async () => {
+    test('pulls a layer that the upstream cuts three times: Veneer continues by Range where what it received ends', async () => {
       const { way, runtime, asked } = await start(name);
       way.cut(layer.digest, 3 * MIB, 5 * MIB, 7 * MIB);
       expect(await runtime.pull(LARGE)).toContain(digest);
@@ -77,7 +77,7 @@ describe.skipIf(missing)(`faults${missing ? ` (${missing})` : ''}`, { timeout: 1
     if (isHubThere) expect([asked() > 0, hub.paths.some(path => path.includes(layer.digest))]).toEqual([true, true]);
   });
 
-  test.concurrent('docker goes on through Veneer, when that is killed in the middle of a layer and started again', async () => {
+  test.concurrent('docker continues through Veneer, when that is killed in the middle of a layer and started again', async () => {
     const { way, asked, pulling, restart } = await killInLayer('docker', true);
     way.cut(layer.digest);
     await restart();
@@ -85,7 +85,7 @@ describe.skipIf(missing)(`faults${missing ? ` (${missing})` : ''}`, { timeout: 1
     expect(asked()).toBe(0);
   });
 
-  test('containerd goes on with the registry itself at once, by Range, when Veneer is killed in the middle of a layer', async () => {
+  test('containerd continues with the registry itself at once, by Range, when Veneer is killed in the middle of a layer', async () => {
     const { itself, pulling } = await killInLayer('containerd', false);
     expect(await pulling).toContain(digest);
     expect(itself.transfers).toEqual([{ range: expect.stringMatching(/^bytes=[1-9]\d+-/), sent: expect.any(Number) }]);

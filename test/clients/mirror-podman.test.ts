@@ -40,7 +40,7 @@ describe.skipIf(missing)(`podman, mirrored${missing ? ` (${missing})` : ''}`, { 
     }
   });
 
-  test('goes on pulling what is kept while the upstream is dead', async () => {
+  test('continues pulling what is kept while the upstream is dead', async () => {
     await hidden.registry.stop();
     for (const file of [plain, strict]) {
       for (const platform of PLATFORMS) {

@@ -95,7 +95,7 @@ describe.skipIf(missing)(`veneer migrate${missing ? ` (${missing})` : ''}`, { ti
     await final.close();
   });
 
-  test('goes on where a run was killed, and no service starts on a part of the records', async () => {
+  test('continues where a run was killed, and no service starts on a part of the records', async () => {
     const dataDir = join(folder, 'killed');
     const database = await configure('killed', dataDir, true);
     const records = createSqliteStore({ path: join(dataDir, 'records.db') });

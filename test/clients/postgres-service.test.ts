@@ -112,7 +112,7 @@ describe.skipIf(missing)(`a service on PostgreSQL${missing ? ` (${missing})` : '
     );
   });
 
-  test('answers 503 with a reason while the database is away, goes on with what needs no record, and recovers', async () => {
+  test('answers 503 with a reason while the database is away, continues with what needs no record, and recovers', async () => {
     const blob = `/v2/lab/library/app/blobs/${digestOf(RAW)}`;
     expect(await pull(blob)).toBe(200);
     await postgres.stop();

@@ -177,7 +177,7 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
     expect(await read(second, 'a')).toBe('one');
     await second.put('tags', 'a', bytes('two'));
     await waitUntil(async () => expect(await read(first, 'a')).toBe('two'));
-    // Its lock passes on in the moment in which it is released, whoever holds it.
+    // Its lock passes on in the moment in which it is released, regardless of who holds it.
     const order: string[] = [];
     const held = Promise.withResolvers<void>();
     const done = first.locks.withLock('a', async () => {

@@ -1,4 +1,5 @@
-// schemathesis, which reads the OpenAPI document and asks all that it allows and what it does not: no answer is a 500, or one that is not in it.
+// schemathesis, which reads the OpenAPI document and asks all that it allows and what it does not: no answer is a 500, or one that is not
+// in it.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,7 +25,7 @@ const UNLIMITED = { known: 'none' };
 
 /** What no schema says: rules across fields, and what registries have. */
 const UNCHECKED = ['positive_data_acceptance', 'ignored_auth'];
-/** One takes as long as whoever asks for it says; the others are older names, or versions, of routes that are asked. */
+/** One takes as long as its request says; the others are older names, or versions, of routes that are asked. */
 const LEFT_OUT = '^/(v1/cache/verify|container-token|validate-creds|v1alpha2/metrics/.*)$';
 /** For each route and mode, beside those that cover the schemas. */
 const MAX_EXAMPLES = '3';

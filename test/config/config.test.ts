@@ -347,7 +347,7 @@ tokens: { ttl: 5 }
       'rules: [ ]\nhosted: { prefixes: [local/, ] }\nevents: { endpoints: [~] }',
       'events.endpoints.0: expected a mapping of keys, got empty',
     ],
-  ])('%s is told in the words of YAML', (_, yaml, expected) => {
+  ])('%s is reported in the words of YAML', (_, yaml, expected) => {
     expect(faults(yaml)).toEqual([expected]);
   });
 

@@ -171,7 +171,7 @@ test('two rules of one name are refused, by the later one', () => {
   expect(error?.issues).toMatchObject([{ path: ['rules', 2, 'name'], message: 'another rule is named "a"' }]);
 });
 
-test('every fault of a rule is told at once', () => {
+test('every fault of a rule is reported at once', () => {
   const { error } = parse({ name: 'a b', match: { image: 'alpine' }, layers: [{}], user: '' });
   expect(error?.issues.map(({ path }) => path.slice(2).join('.'))).toEqual([
     'name',

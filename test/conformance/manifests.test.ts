@@ -114,7 +114,7 @@ test('a blob that a manifest needs stays', async () => {
   expect([answer.status, codeOf(answer)]).toEqual([405, 'UNSUPPORTED']);
 });
 
-test('one connection goes on after answers without a body, and after deletions', async () => {
+test('one connection continues after answers without a body, and after deletions', async () => {
   const { digest } = makeContent('a blob', '');
   const requests = [
     ['HEAD', `/blobs/${absent.digest}`, 404],

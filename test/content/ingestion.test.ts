@@ -1,4 +1,4 @@
-// A store that cannot keep what comes in: whoever reads is told before the first byte, or not at all.
+// A store that cannot keep what comes in: readers see the failure before the first byte, or not at all.
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

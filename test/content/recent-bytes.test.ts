@@ -34,7 +34,7 @@ test('has all that is not in the file, and half a MiB of what is', () => {
   expect([view[0], view[2.5 * MIB - 1]]).toEqual([24, 63]);
 });
 
-test('has nothing once it is cleared, and goes on from there', () => {
+test('has nothing once it is cleared, and continues from there', () => {
   recent.add(Buffer.from('abc'));
   recent.clear();
   expect(read(0, 3)).toBe('');

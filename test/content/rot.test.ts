@@ -135,7 +135,7 @@ describe.each([KNOWN, UNKNOWN, FORGOTTEN])('content %s', (_, forget) => {
     expect(damages).toMatchObject([{ digest }]);
   });
 
-  test('and damaged breaks off for all who read it at the time, and is told once', async () => {
+  test('and damaged breaks off for all who read it at the time, and is reported once', async () => {
     const digest = await store.put(randomBytes(300_000));
     await forget();
     await flip(digest, 299_999);

@@ -1,4 +1,4 @@
-// The scrubber reads all content of all stores in its time, goes on after a restart where it was, and stops at once.
+// The scrubber reads all content of all stores in its time, continues after a restart where it was, and stops at once.
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -85,7 +85,7 @@ test('reads all content of all stores once in each round, and finds what is dama
   expect(failures).toEqual([]);
 });
 
-test('goes on after a restart where it was, in the middle of a part too', async () => {
+test('continues after a restart where it was, in the middle of a part too', async () => {
   const all = await fill(300);
   for (let round = 0; rounds.length === 0; round += 1) {
     const before = read.length;
@@ -111,7 +111,7 @@ test('stops at once in the middle of a file, and reads no faster than it may', a
   expect(rounds).toEqual([]);
 });
 
-test('goes on past what cannot be read', async () => {
+test('continues past what cannot be read', async () => {
   const all = await fill(50);
   const broken = kept.map(each => ({
     ...each,

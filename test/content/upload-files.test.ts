@@ -82,7 +82,7 @@ describe('a file', () => {
     expect(await store.find(digestOf(bytes))).toBeDefined();
   });
 
-  test('keeps what arrived before its source broke, and goes on from there', async () => {
+  test('keeps what arrived before its source broke, and continues from there', async () => {
     const file = await uploadFiles.create(id, 'sha256');
     await expect(file.append(brokenAfter(bytes.subarray(0, 100)))).rejects.toThrow('the client is gone');
     expect(file.size).toBe(100);
@@ -106,7 +106,7 @@ describe('a file', () => {
     await expect(file.truncate(0)).rejects.toThrow('ENOENT');
   });
 
-  test('goes on after a restart, with a hash of the whole', async () => {
+  test('continues after a restart, with a hash of the whole', async () => {
     await (await uploadFiles.create(id, 'sha256')).append(piecesOf(bytes.subarray(0, 1_000_000)));
     const reopened = await (await createUploadFiles({ directory })).open(id, 'sha256');
     expect(reopened?.size).toBe(1_000_000);

@@ -16,7 +16,7 @@ export function abortContract(getBench: () => Bench, { hasRun }: { readonly hasR
       expect(events).toEqual([]);
     });
 
-    test('settles with its reason, and no process of the build goes on', async () => {
+    test('settles with its reason, and no process of the build continues', async () => {
       const { place, prepare } = getBench();
       const stop = new AbortController();
       const reason = new Error('enough');

@@ -52,7 +52,7 @@ export function failureContract(
     test.each([
       ['without credentials', undefined],
       ['with a wrong password', { username: 'builder', password: 'canary-wrong-password' }],
-    ])('refuses a push %s: another attempt would change nothing, and no password is told', async (_, wrong) => {
+    ])('refuses a push %s: another attempt would change nothing, and no password is reported', async (_, wrong) => {
       const { place, fail } = getBench();
       const { registry } = place.guarded;
       const { failure, events } = await fail({

@@ -84,7 +84,7 @@ export function runContract(getBench: () => Bench): void {
       },
     );
 
-    test('that fails says on which platform, with its exit code, and its output is told', async () => {
+    test('that fails says on which platform, with its exit code, and its output is reported', async () => {
       const { place, fail } = getBench();
       const containerFile = `FROM ${place.base}\nRUN echo to be seen; exit 7\n`;
       const { failure, events } = await fail({ containerFile, platforms: ['linux/arm/v7'] });

@@ -210,7 +210,7 @@ export function contentStoreContract(createPlace: () => Promise<ContentPlace>): 
       await ingestion.done;
     });
 
-    test('goes on to the end when its readers leave or none ever comes', async () => {
+    test('continues to the end when its readers leave or none ever comes', async () => {
       const body = createBody();
       const ingestion = store.ingest(body.stream, expected);
       const leaving = ingestion.open();
@@ -222,7 +222,7 @@ export function contentStoreContract(createPlace: () => Promise<ContentPlace>): 
       expect(await ingestion.done).toEqual(expected);
     });
 
-    test('serves a reader that comes or goes on after the end', async () => {
+    test('serves a reader that comes or continues after the end', async () => {
       const ingestion = store.ingest(bodyOf(bytes), expected);
       const slow = ingestion.open();
       await ingestion.done;

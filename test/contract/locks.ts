@@ -59,7 +59,7 @@ export function locksContract(
     expect(await other.withFreeLock('a', async () => 'runs')).toBe('runs');
   });
 
-  test('those of one process come in order, whoever had the key before', async () => {
+  test('those of one process come in order, regardless of who had the key before', async () => {
     const order: string[] = [];
     const run = (locks: Locks, name: string) => locks.withLock('a', async () => void order.push(name));
     const { release } = await hold(locksOf(1));
@@ -143,7 +143,7 @@ export function locksContract(
       at: fc.constantFrom<(0 | 1)[]>(0, 1),
       key: fc.constantFrom('a', 'b'),
       turns: fc.nat({ max: 3 }),
-      // Everybody is silent for so long that leases expire while the work goes on.
+      // Everybody is silent for so long that leases expire while the work continues.
       isStalled: fc.boolean(),
     });
     const countOf = async (store: RecordStore, key: string) =>

@@ -6,13 +6,13 @@ import { digestOf } from '../../src/oci/digest.ts';
 import { sendError } from '../support/registry-answers.ts';
 import { type Copying, copySpecOf, createCopying, createTelling } from './copying.ts';
 
-let world: Copying;
+let fixture: Copying;
 
 beforeEach(async () => {
-  world = await createCopying();
+  fixture = await createCopying();
 });
 
-afterEach(() => world.close());
+afterEach(() => fixture.close());
 
 describe('a copy fails', () => {
   type Fail = (request: IncomingMessage, response: ServerResponse) => unknown;
@@ -32,37 +32,37 @@ describe('a copy fails', () => {
     ['for now, where a blob breaks off', '/blobs/', cut, { kind: 'infrastructure' }],
     ['for now, where a blob is another', '/blobs/', (_, r) => r.end('other bytes'), { kind: 'infrastructure' }],
   ])('%s', async (_, path, fail, expected) => {
-    const image = world.putImage();
-    world.registry.intercept((request, response) => {
+    const image = fixture.putImage();
+    fixture.registry.intercept((request, response) => {
       if (!request.url?.includes(path)) return false;
       fail(request, response);
       return true;
     });
-    const error = await world.copy(image, 'local/mirror:1').catch(error => error);
+    const error = await fixture.copy(image, 'local/mirror:1').catch(error => error);
     expect(error).toMatchObject({ name: 'BuildFailure', failure: expected });
     expect(error.failure.reason).toMatch(/^[^\n]{10,}$/);
-    await expect(world.hosted.tags.resolve('local/mirror', '1')).rejects.toMatchObject({ status: 404 });
+    await expect(fixture.hosted.tags.resolve('local/mirror', '1')).rejects.toMatchObject({ status: 404 });
   });
 
   test('at the first blob that fails, and begins no other', async () => {
-    const image = world.putImage();
-    world.registry.intercept((request, response) => {
+    const image = fixture.putImage();
+    fixture.registry.intercept((request, response) => {
       if (request.url?.includes('/blobs/')) sendError(response, 404, 'BLOB_UNKNOWN');
       return request.url?.includes('/blobs/') === true;
     });
     const { events, options } = createTelling('local/mirror:1');
-    const work = createCopy({ ...world.deps, maxBlobs: 1 })(copySpecOf(image, 'local/mirror:1'), options);
+    const work = createCopy({ ...fixture.deps, maxBlobs: 1 })(copySpecOf(image, 'local/mirror:1'), options);
     await expect(work).rejects.toMatchObject({ name: 'BuildFailure' });
     expect(events.map(({ state }) => state)).toEqual(['started', 'failed']);
   });
 
   test('with the platform and the step', async () => {
-    const image = world.putImage({ platforms: ['linux/arm64'] });
-    world.registry.intercept((request, response) => {
+    const image = fixture.putImage({ platforms: ['linux/arm64'] });
+    fixture.registry.intercept((request, response) => {
       if (request.url?.includes('/blobs/')) sendError(response, 404, 'BLOB_UNKNOWN');
       return request.url?.includes('/blobs/') === true;
     });
-    const error = await world.copy(image, 'local/mirror:1').catch(error => error);
+    const error = await fixture.copy(image, 'local/mirror:1').catch(error => error);
     expect(error.failure).toMatchObject({
       platform: 'linux/arm64',
       step: expect.stringMatching(/^(layer|config) sha256:/),
@@ -79,7 +79,7 @@ describe('a copy fails', () => {
     ['a target that names no tag', {}, `local/mirror@${digestOf(Buffer.of())}`, 'has no tag to push to'],
     ['a target in a registry that is closed', {}, 'ghcr.io/mirror:1', 'not configured'],
   ])('for good, for %s', async (_, more, target, reason) => {
-    const error = await world.copy(world.putImage(), target, more).catch(error => error);
+    const error = await fixture.copy(fixture.putImage(), target, more).catch(error => error);
     expect(error).toMatchObject({
       name: 'BuildFailure',
       failure: { kind: 'build', reason: expect.stringContaining(reason) },
@@ -89,16 +89,16 @@ describe('a copy fails', () => {
   test.each(['local/mirror', 'away/local/mirror'])(
     'to %s with the reason of its signal, and sends nothing more',
     async target => {
-      const image = world.putImage();
+      const image = fixture.putImage();
       const stop = new AbortController();
       const { options } = createTelling(`${target}:1`, stop.signal);
-      world.registry.intercept((request, response) => {
+      fixture.registry.intercept((request, response) => {
         if (!request.url?.includes('/blobs/')) return false;
         response.writeHead(200, { 'content-length': 99_999 }).write('x', () => stop.abort(new Error('enough')));
         return true;
       });
-      await expect(createCopy(world.deps)(copySpecOf(image, target), options)).rejects.toThrow('enough');
-      await expect(world.rootOf(target, '1')).rejects.toThrow();
+      await expect(createCopy(fixture.deps)(copySpecOf(image, target), options)).rejects.toThrow('enough');
+      await expect(fixture.rootOf(target, '1')).rejects.toThrow();
     },
   );
 });

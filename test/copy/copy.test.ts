@@ -13,18 +13,18 @@ import type { ImageOptions } from '../support/images.ts';
 import { checkImage } from '../support/oracle.ts';
 import { type Copying, copySpecOf, createCopying, createTelling } from './copying.ts';
 
-let world: Copying;
+let fixture: Copying;
 
 beforeEach(async () => {
-  world = await createCopying();
+  fixture = await createCopying();
 });
 
-afterEach(() => world.close());
+afterEach(() => fixture.close());
 
 /** All images at the target, checked by the oracle. */
 async function check(repository: string, tag = '1') {
-  const root = await world.rootOf(repository, tag);
-  const read = world.readFrom(repository);
+  const root = await fixture.rootOf(repository, tag);
+  const read = fixture.readFrom(repository);
   const json = async (descriptor: ContentDescriptor) => JSON.parse(new TextDecoder().decode(await read(descriptor)));
   const images = await checkImage(root, read);
   const configs = await Promise.all(images.map(({ config }) => json(config)));
@@ -47,65 +47,65 @@ const FAMILIES: readonly [string, Partial<ImageOptions>][] = [
 
 describe.each(TARGETS)('to %s, a mirror', target => {
   test.each(FAMILIES)('of %s has every digest of its source', async (_, options) => {
-    const image = world.putImage(options);
-    const { digest } = await world.copy(image, `${target}:1`);
+    const image = fixture.putImage(options);
+    const { digest } = await fixture.copy(image, `${target}:1`);
     expect(digest).toBe(image.root.digest);
     expect((await check(target)).root).toEqual({ ...image.root });
     for (const [each, { raw, mediaType }] of image.content) {
       const descriptor = { mediaType, digest: digestOf(raw), size: raw.byteLength };
-      expect(digestOf(await world.readFrom(target)(descriptor))).toBe(each);
+      expect(digestOf(await fixture.readFrom(target)(descriptor))).toBe(each);
     }
   });
 
   test('leaves out a layer that has an address of its own', async () => {
-    const image = world.putImage({ foreign: true });
-    await world.copy(image, `${target}:1`);
-    expect((await world.rootOf(target, '1')).digest).toBe(image.root.digest);
-    const asked = world.registry.requests.filter(({ url }) => url.includes('/blobs/'));
+    const image = fixture.putImage({ foreign: true });
+    await fixture.copy(image, `${target}:1`);
+    expect((await fixture.rootOf(target, '1')).digest).toBe(image.root.digest);
+    const asked = fixture.registry.requests.filter(({ url }) => url.includes('/blobs/'));
     // A config and one layer of each platform.
     expect(new Set(asked.map(({ url }) => url)).size).toBe(6);
   });
 
   test('brings each blob once, and none that is there', async () => {
-    const image = world.putImage();
-    await world.copy(image, `${target}:1`);
-    const brought = world.registry.requests.filter(({ method, url }) => method === 'GET' && url.includes('/blobs/'));
+    const image = fixture.putImage();
+    await fixture.copy(image, `${target}:1`);
+    const brought = fixture.registry.requests.filter(({ method, url }) => method === 'GET' && url.includes('/blobs/'));
     expect(new Set(brought.map(({ url }) => url)).size).toBe(brought.length);
-    const { events } = await world.copy(image, `${target}:2`);
-    expect((await world.rootOf(target, '2')).digest).toBe(image.root.digest);
+    const { events } = await fixture.copy(image, `${target}:2`);
+    expect((await fixture.rootOf(target, '2')).digest).toBe(image.root.digest);
     const blobs = events.filter(({ step, state }) => !step?.startsWith('manifest') && state !== 'started');
     expect(new Set(blobs.map(({ state }) => state))).toEqual(new Set(['cached']));
-    const again = world.registry.requests.filter(({ method, url }) => method === 'GET' && url.includes('/blobs/'));
+    const again = fixture.registry.requests.filter(({ method, url }) => method === 'GET' && url.includes('/blobs/'));
     expect(again).toHaveLength(brought.length);
   });
 
   test('brings signatures and other referrers, and what is about these, and moves the tag only after', async () => {
-    const image = world.putImage();
+    const image = fixture.putImage();
     const mediaType = mediaTypes.ociManifest;
     const about = (name: string, subject: object) => {
       const { raw, digest, size } = makeImage(name, { fields: { subject } });
       const parts = partsOf(name);
       // The signature is found in both ways.
       const tags = name.endsWith('.sig') ? [name] : [];
-      world.registry.put('library/app', [{ mediaType, raw, tags }, parts.config, ...parts.layers]);
+      fixture.registry.put('library/app', [{ mediaType, raw, tags }, parts.config, ...parts.layers]);
       return { mediaType, digest, size };
     };
     const tag = `${image.root.digest.replace(':', '-')}.sig`;
     const signature = about(tag, image.root);
     const sbom = about('an sbom', image.root);
     const signatureOfSbom = about('a signature of it', sbom);
-    const { events } = await world.copy(image, `${target}:1`);
-    expect((await world.rootOf(target, tag)).digest).toBe(signature.digest);
+    const { events } = await fixture.copy(image, `${target}:1`);
+    expect((await fixture.rootOf(target, tag)).digest).toBe(signature.digest);
     for (const each of [sbom, signatureOfSbom]) {
-      expect(digestOf(await world.readFrom(target)(each))).toBe(each.digest);
+      expect(digestOf(await fixture.readFrom(target)(each))).toBe(each.digest);
     }
     expect(events.at(-1)?.step).toBe(`manifest ${image.root.digest.slice(0, 19)}`);
   });
 
   test('of some platforms is an index of exactly those, whose images are the same', async () => {
-    const image = world.putImage({ attestations: true, artifact: true });
+    const image = fixture.putImage({ attestations: true, artifact: true });
     const platforms = ['linux/arm64', 'linux/arm/v7'];
-    const { digest } = await world.copy(image, `${target}:1`, { platforms });
+    const { digest } = await fixture.copy(image, `${target}:1`, { platforms });
     const { root, index } = await check(target);
     expect(root.digest).toBe(digest);
     const entries: { digest: string; platform: { os: string; architecture: string; variant?: string } }[] =
@@ -115,19 +115,19 @@ describe.each(TARGETS)('to %s, a mirror', target => {
   });
 
   test('of one platform is its image', async () => {
-    const image = world.putImage();
-    const { digest } = await world.copy(image, `${target}:1`, { platforms: ['linux/arm64'] });
+    const image = fixture.putImage();
+    const { digest } = await fixture.copy(image, `${target}:1`, { platforms: ['linux/arm64'] });
     const { configs, images } = await check(target);
     expect([configs[0].architecture, images[0]?.digest, image.content.has(digest)]).toEqual(['arm64', digest, true]);
   });
 
   test('that is frozen has its changes and the layers on top, at every platform', async () => {
-    const image = world.putImage();
+    const image = fixture.putImage();
     const { layer, raw } = createLayer('on top', 'gzip');
-    world.stored.set(layer.digest, raw);
+    fixture.stored.set(layer.digest, raw);
     const augmentation = augmentationSchema.parse({ layers: [layer], env: { FROZEN: 'yes' } });
     const layerSources = [{ kind: 'stored' as const, digest: layer.digest, size: layer.size }];
-    const { digest } = await world.copy(image, `${target}:1`, { changes: { augmentation, layerSources } });
+    const { digest } = await fixture.copy(image, `${target}:1`, { changes: { augmentation, layerSources } });
     const { root, images, configs } = await check(target);
     expect([root.digest, images.length]).toEqual([digest, PLATFORMS.length]);
     for (const config of configs) expect(config.config.Env).toContain('FROZEN=yes');
@@ -135,8 +135,8 @@ describe.each(TARGETS)('to %s, a mirror', target => {
   });
 
   test('tells of each blob when it begins and ends, with its bytes and platform', async () => {
-    const image = world.putImage({ layers: 1 });
-    const { events } = await world.copy(image, `${target}:1`);
+    const image = fixture.putImage({ layers: 1 });
+    const { events } = await fixture.copy(image, `${target}:1`);
     const layers = events.filter(({ step }) => step?.startsWith('layer'));
     expect(layers.map(({ platform }) => platform).filter((_, i) => layers[i]?.state === 'started')).toEqual(
       expect.arrayContaining(PLATFORMS),
@@ -149,28 +149,28 @@ describe.each(TARGETS)('to %s, a mirror', target => {
 });
 
 test.each(['local/to', 'away/local/to'])('mounts what another repository of the registry of %s has', async target => {
-  const image = world.putImage();
+  const image = fixture.putImage();
   const from = target.replace('/to', '/from');
-  await world.copy(image, `${from}:1`);
-  const before = world.registry.requests.length;
+  await fixture.copy(image, `${from}:1`);
+  const before = fixture.registry.requests.length;
   const [registry = '', ...rest] = from.split('/');
   const source = { registry, repository: rest.join('/'), digest: image.root.digest };
   const { events, options } = createTelling(`${target}:1`);
-  await createCopy(world.deps)({ ...copySpecOf(image, target), source }, options);
+  await createCopy(fixture.deps)({ ...copySpecOf(image, target), source }, options);
   expect((await check(target)).root.digest).toBe(image.root.digest);
   expect(events.some(({ progress, state }) => progress && state === undefined)).toBe(false);
   expect(new Set(events.filter(({ step }) => !step?.startsWith('manifest')).map(({ state }) => state))).toEqual(
     new Set(['started', 'cached']),
   );
-  expect(world.registry.requests).toHaveLength(before);
+  expect(fixture.registry.requests).toHaveLength(before);
 });
 
 test('a built image is finished with its changes, under its tag', async () => {
-  const image = world.putImage();
-  await world.copy(image, 'local/built:raw');
+  const image = fixture.putImage();
+  await fixture.copy(image, 'local/built:raw');
   const augmentation = augmentationSchema.parse({ labels: { finished: 'yes' } });
   const { options } = createTelling('local/final:1');
-  const digest = await createFinish(world.deps)({
+  const digest = await createFinish(fixture.deps)({
     ...options,
     source: { repository: 'local/built', digest: image.root.digest },
     changes: { augmentation, layerSources: [] },

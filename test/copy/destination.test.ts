@@ -7,20 +7,20 @@ import { RegistryError } from '../../src/oci/errors.ts';
 import { makeIndex } from '../conformance/documents.ts';
 import { type Copying, createCopying } from './copying.ts';
 
-let world: Copying;
+let fixture: Copying;
 
 beforeAll(async () => {
-  world = await createCopying({ maxUploads: 4 });
+  fixture = await createCopying({ maxUploads: 4 });
 });
 
-afterAll(() => world.close());
+afterAll(() => fixture.close());
 
 const mediaType = 'application/octet-stream';
 const describeBlob = (raw: Uint8Array) => ({ mediaType, digest: digestOf(raw), size: raw.byteLength });
 const openOf = (raw: Uint8Array) => async () => ReadableStream.from(raw.byteLength > 0 ? [raw] : []);
 
 describe.each(['local/app', 'away/local/app'])('%s', repository => {
-  const destination = () => world.deps.openDestination(repository);
+  const destination = () => fixture.deps.openDestination(repository);
 
   test('has the full name of its repository', () => {
     expect(destination().repository).toBe(repository);
@@ -38,7 +38,7 @@ describe.each(['local/app', 'away/local/app'])('%s', repository => {
     await destination().putBlob(blob, open);
     await destination().putBlob(blob, open);
     expect([opened, await destination().hasBlob(blob.digest)]).toEqual([1, true]);
-    expect(digestOf(await world.readFrom(repository)(blob))).toBe(blob.digest);
+    expect(digestOf(await fixture.readFrom(repository)(blob))).toBe(blob.digest);
   });
 
   const right = Buffer.from('the right bytes');
@@ -80,16 +80,16 @@ describe.each(['local/app', 'away/local/app'])('%s', repository => {
     expect([await destination().findTag('a'), await destination().findTag('b')]).toEqual([digest, digest]);
   });
 
-  test('knows where a tag is now, whoever moved it', async () => {
+  test('knows where a tag is now, regardless of who moved it', async () => {
     const [before, after] = [makeIndex([]), makeIndex([], { annotations: { moved: 'yes' } })];
     await destination().putManifest({ ...before, tags: ['moving'] });
     expect(await destination().findTag('moving')).toBe(before.digest);
-    await world.deps.openDestination(repository).putManifest({ ...after, tags: ['moving'] });
+    await fixture.deps.openDestination(repository).putManifest({ ...after, tags: ['moving'] });
     expect(await destination().findTag('moving')).toBe(after.digest);
   });
 
   test('takes nothing once its signal has aborted', async () => {
-    const aborted = world.deps.openDestination(repository, { signal: AbortSignal.abort(new Error('enough')) });
+    const aborted = fixture.deps.openDestination(repository, { signal: AbortSignal.abort(new Error('enough')) });
     await expect(aborted.putBlob(describeBlob(randomBytes(9)), openOf(randomBytes(9)))).rejects.toThrow('enough');
     await expect(aborted.putManifest({ ...makeIndex([]), tags: [] })).rejects.toThrow('enough');
   });
@@ -116,5 +116,5 @@ describe.each(['local/app', 'away/local/app'])('%s', repository => {
 });
 
 test.each(['ghcr.io/app', 'nowhere/../app', 'local/'])('opens no destination for %s', name => {
-  expect(() => world.deps.openDestination(name)).toThrow(RegistryError);
+  expect(() => fixture.deps.openDestination(name)).toThrow(RegistryError);
 });

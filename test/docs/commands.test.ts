@@ -1,4 +1,4 @@
-// Whoever writes a command into a document says how it is tried, or why not.
+// Anyone who writes a command into a document says how it is tried, or why not.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';

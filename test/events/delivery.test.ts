@@ -61,7 +61,7 @@ test.each([
   expect(waits).toEqual(expected === undefined ? [] : [expected - 1]);
 });
 
-test.each([400, 401, 403, 404, 410, 413, 422])('takes %i as final and goes on', async code => {
+test.each([400, 401, 403, 404, 410, 413, 422])('takes %i as final and continues', async code => {
   const receiver = await receive((response, count) => (count === 1 ? status(code)(response) : accept(response, count)));
   const events = open([{ url: receiver.url }]);
   events.emit(push('1'));
@@ -73,7 +73,7 @@ test.each([400, 401, 403, 404, 410, 413, 422])('takes %i as final and goes on', 
   expect(events.logged('events dropped: the endpoint refused them')).toMatchObject([{ events: 1, reason }]);
 });
 
-test('drops a batch when the retries are used up, and goes on', async () => {
+test('drops a batch when the retries are used up, and continues', async () => {
   const receiver = await receive((response, count) => (count < 4 ? status(500)(response) : accept(response, count)));
   const events = open([{ url: receiver.url, retries: 2 }], { limits: { maxBatch: 1, maxQueued: 9, drainMs: 9000 } });
   for (const tag of numbers(2)) events.emit(push(tag));

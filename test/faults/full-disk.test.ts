@@ -64,7 +64,7 @@ describe.skipIf(missing)(`a small disk${missing ? ` (${missing})` : ''}`, { time
     expect(registry.requests).toEqual([]);
   });
 
-  test('that the cache itself has filled: each pull goes on, the longest unused goes, and what comes after it is kept', async () => {
+  test('that the cache itself has filled: each pull continues, the longest unused goes, and what comes after it is kept', async () => {
     for (let at = 0; at < 8; at += 1) {
       const layer = putBlob(20 * MIB, `layer ${at}`);
       // The first pull without room makes it for the next.

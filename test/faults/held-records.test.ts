@@ -88,7 +88,7 @@ test('a drain waits for what is being written', async () => {
   expect(head.status).toBe(200);
 }, 60_000);
 
-test('damaged records after a crash: the start goes on, readiness tells, and pulls go on', async () => {
+test('damaged records after a crash: the start continues, readiness tells, and pulls go on', async () => {
   const first = await start();
   for (let at = 0; at < 150; at += 1) expect((await pushBlob(`bytes of ${at}`)).status).toBe(201);
   await (await fetch(`http://${address}/v2/lab/library/app/blobs/${digestOf(RAW)}`)).arrayBuffer();

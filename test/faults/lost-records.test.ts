@@ -39,23 +39,27 @@ test.each<[string, RegExp, () => Promise<unknown>]>([
   ['are gone', /are gone/, () => rm(join(data, 'records.db'))],
   ['have lost their write-ahead log', /are (?:older|gone)/, () => rm(join(data, 'records.db-wal'))],
   ['have an empty write-ahead log', /are (?:older|gone)/, () => truncate(join(data, 'records.db-wal'), 0)],
-])('records that %s are told in log and readiness, and pulls go on', { timeout: 90_000 }, async (_, reason, harm) => {
-  const first = await start();
-  for (let at = 0; at < 30; at += 1) await pushBlob(`bytes of ${at}`);
-  expect(await readiness()).toEqual([200, { status: 'UP' }]);
-  await first.kill();
-  await harm();
-  const second = await start();
-  expect(await readiness()).toMatchObject([503, { status: 'DOWN', reason: expect.stringMatching(reason) }]);
-  expect(second.readOutput()).toMatch(/"level":50.*the records are .*veneer repair/);
-  const pulled = await fetch(`http://${address}/v2/lab/library/app/blobs/${digestOf(RAW)}`);
-  expect(Buffer.from(await pulled.arrayBuffer())).toEqual(RAW);
-  // Pushes go on as well, and what they bring makes nothing whole.
-  await pushBlob('bytes of a later push');
-  await second.kill();
-  await start();
-  expect((await readiness())[0]).toBe(503);
-});
+])(
+  'records that %s are reported in log and readiness, and pulls go on',
+  { timeout: 90_000 },
+  async (_, reason, harm) => {
+    const first = await start();
+    for (let at = 0; at < 30; at += 1) await pushBlob(`bytes of ${at}`);
+    expect(await readiness()).toEqual([200, { status: 'UP' }]);
+    await first.kill();
+    await harm();
+    const second = await start();
+    expect(await readiness()).toMatchObject([503, { status: 'DOWN', reason: expect.stringMatching(reason) }]);
+    expect(second.readOutput()).toMatch(/"level":50.*the records are .*veneer repair/);
+    const pulled = await fetch(`http://${address}/v2/lab/library/app/blobs/${digestOf(RAW)}`);
+    expect(Buffer.from(await pulled.arrayBuffer())).toEqual(RAW);
+    // Pushes go on as well, and what they bring makes nothing whole.
+    await pushBlob('bytes of a later push');
+    await second.kill();
+    await start();
+    expect((await readiness())[0]).toBe(503);
+  },
+);
 
 test('records that are lost while it is killed are rebuilt by a command, and it is ready again', {
   timeout: 90_000,

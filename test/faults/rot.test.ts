@@ -1,5 +1,5 @@
-// Bits that the disk has turned in what is kept: of what was pushed, of upstreams, of rules and of requests, whether it was verified a moment
-// ago or not. No read gives them, what is damaged is not there any more, and it is right again once it came again.
+// Bits that the disk has turned in what is kept: of what was pushed, of upstreams, of rules and of requests, whether it was verified a
+// moment ago or not. No read gives them, what is damaged is not there any more, and it is right again once it came again.
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -160,7 +160,7 @@ describe.each(KINDS)('%s', (_, keep, kind) => {
   );
 });
 
-test('a hosted manifest that is damaged is written anew from memory, and is unknown after a restart until it is pushed again', async () => {
+test('a hosted manifest that is damaged is written again from memory, and is unknown after a restart until it is pushed again', async () => {
   const raw = JSON.stringify({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: [] });
   const digest = digestOf(Buffer.from(raw));
   const path = '/v2/local/app/manifests/1';

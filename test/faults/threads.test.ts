@@ -1,5 +1,5 @@
-// Threads of the service that get what strangers send, where nothing of the program is compiled yet: a thread whose heap is full fails what it was
-// at, and the process goes on.
+// Threads of the service that get what strangers send, where nothing of the program is compiled yet: a thread whose heap is full fails what
+// it was at, and the process continues.
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// Loaded before Veneer by `node --import`: counts what is asked of the file system below `content/`, and holds the look at all that is kept.
-// Whoever has started the process is told so far when it asks ('tell'), and has the look go on ('go on').
+// Loaded before Veneer by `node --import`: counts what is asked of the file system below `content/`, and holds the look at all that is
+// kept. The starter of the process is told so far when it asks ('tell'), and has the look go on ('go on').
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 

@@ -1,5 +1,5 @@
 // Every byte that augmentation and rules make, by digests that are recorded: a change that is to keep bytes is seen where it does not.
-// Where bytes are to change, VENEER_RECORD_GOLDEN=1 records the digests anew; the difference of digests.json says what changed.
+// Where bytes are to change, VENEER_RECORD_GOLDEN=1 records the digests again; the difference of digests.json says what changed.
 import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';

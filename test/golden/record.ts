@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { z } from 'zod';
 
-/** Records anew what the tests make, in place of comparing. */
+/** Records again what the tests make, in place of comparing. */
 const IS_RECORDED_ANEW = process.env.VENEER_RECORD_GOLDEN === '1';
 const FILE = new URL('./digests.json', import.meta.url);
 const schema = z.record(z.string(), z.record(z.string(), z.string()));
@@ -10,7 +10,7 @@ const schema = z.record(z.string(), z.record(z.string(), z.string()));
 /** By a name that says from which image and how it was made. */
 export type Made = Readonly<Record<string, string>>;
 
-/** What differs from the record, a line for each; none once it has been recorded anew. */
+/** What differs from the record, a line for each; none once it has been recorded again. */
 export function differencesFrom(part: string, made: Made): readonly string[] {
   if (IS_RECORDED_ANEW) record(part, made);
   const recorded = read()[part] ?? {};

@@ -32,7 +32,7 @@ beforeEach(async () => {
 
 afterEach(() => place.remove());
 
-/** Runs `work` until it calls `stopAt`, and never goes on from there: the process is dead for all that the disk can tell. */
+/** Runs `work` until it calls `stopAt`, and never continues from there: the process is dead for all that the disk can tell. */
 async function crash(
   stopAt: (stop: () => Promise<never>) => Partial<Parts>,
   work: (hosted: HostedRepositories) => Promise<unknown>,
@@ -118,7 +118,7 @@ describe('a crash', () => {
   });
 });
 
-test('upload files are found again by whoever opens the directory', async () => {
+test('upload files are found again by anyone who opens the directory', async () => {
   const { id } = await (await place.open()).uploads.start('local/app', { algorithm: 'sha512' });
   expect(await (await createUploadFiles(place)).list()).toEqual([id]);
 });

@@ -56,7 +56,7 @@ describe('onChange', () => {
     ]);
   });
 
-  test('is told of a change that is durable already, and of none that was refused', async () => {
+  test('is notified of a change that is durable already, and of none that was refused', async () => {
     const found: (readonly string[])[] = [];
     hosted = await place.open({
       onChange: () => void place.records.list('hosted.blob', { limit: 5 }).then(keys => found.push(keys)),
@@ -80,7 +80,7 @@ describe('a quota', () => {
     hosted = await place.open({ quota: { admitUpload() {}, account: async () => [], ...quota } });
   };
 
-  test('is asked for what is linked anew and unlinked, and its changes are written along', async () => {
+  test('is asked for what is linked again and unlinked, and its changes are written along', async () => {
     const asked: (readonly [string, number])[] = [];
     await open({
       account: async (repository, _, size) => {

@@ -17,7 +17,7 @@ test.each([
   expect(new RegistryError(code, 'no').status).toBe(status);
 });
 
-test('keeps what it is told', () => {
+test('keeps what it is given', () => {
   const cause = new Error('socket hang up');
   const error = new RegistryError('UNKNOWN', 'no', { status: 502, detail: { tag: 'a' }, retryAfterSeconds: 3, cause });
   expect(error).toMatchObject({ status: 502, detail: { tag: 'a' }, retryAfterSeconds: 3, name: 'RegistryError' });

@@ -1,4 +1,4 @@
-// Globs of operators meet names that whoever pulls has chosen.
+// Globs of operators meet names that clients choose.
 import fc from 'fast-check';
 import picomatch from 'picomatch';
 import { expect, test } from 'vitest';

@@ -1,4 +1,5 @@
-// The documents of an image: as few are read as it takes, few at a time, and never more than an image may have, whatever its index says of them.
+// The documents of an image: as few are read as it takes, few at a time, and never more than an image may have, whatever its index says of
+// them.
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -103,7 +104,7 @@ test('all images of an index are read within the same budget, and few at a time'
   expect(reads.length).toBeLessThanOrEqual(32);
 });
 
-test('images of many bytes take turns, small ones pass by, and whoever fails gives its turn back', async () => {
+test('images of many bytes take turns, small ones pass by, and a failing one lets the next start', async () => {
   const limit = createDocumentLimit({ freeBytes: 1000, maxLarge: 1 });
   const { index, reader } = createFixture([AMD64], 2000, 2);
   const small = createFixture([AMD64], 500);

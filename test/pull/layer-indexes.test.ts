@@ -12,7 +12,7 @@ const memory = createMemory();
 const tar = await makeTar('opt/hello', 'hi');
 const digest = digestOf(tar);
 
-test('a layer that nobody waits for any more is read no further, and anew for who comes then', async () => {
+test('a layer that nobody waits for any more is read no further, and again for who comes then', async () => {
   const indexes = createLayerIndexes({
     memory,
     records: createMemoryStore(),

@@ -15,11 +15,11 @@ const cases: readonly (readonly [RuleLayer, string])[] = [
   [{ kind: 'url', url: 'canary' }, 'an invalid address'],
 ];
 
-test.each(cases)('%o is told as %s', (layer, told) => {
+test.each(cases)('%o is reported as %s', (layer, told) => {
   expect(describeLayerOrigin(layer)).toBe(told);
 });
 
-test('rules that are not in force are told by their faults', () => {
+test('rules that are not active are told by their faults', () => {
   const status = { loadedAt: new Date(0), faults: ['rules[0]: no such directory'] };
   expect(listRules({ rules: [], status })).toEqual({
     rules: [],

@@ -1,4 +1,4 @@
-// Which layers of rules stay in the layer store: those in force, those that are held, and those that have just come.
+// Which layers of rules stay in the layer store: those active, those that are held, and those that have just come.
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -56,7 +56,7 @@ test('what is put is read by its digest, whole or in part', async () => {
   expect(await new Response(await layerStore.open(digest, { start: 2, end: 4 })).text()).toBe('lay');
 });
 
-test('a layer in force stays, and another goes when its time has come', async () => {
+test('a layer in use stays, and another goes when its time has come', async () => {
   const [used, other] = [await put('1'), await put('2')];
   nowMs += HOUR - 1;
   await sweep(used);

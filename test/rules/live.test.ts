@@ -27,7 +27,7 @@ const imageRule = (...images: readonly string[]) => ({
 });
 const openDirectory = () => open({ rules: place => [directoryRule(place('ca'))], files: { 'ca/ca.pem': 'first' } });
 
-test('a changed rule is in force after the next look, and is told', async () => {
+test('a changed rule is active after the next look, and is reported', async () => {
   const { rules, rule, envOf, told } = await open({ rules: () => [env('one', '1')] });
   const before = rules.current;
   await rule([env('one', '2'), env('two', '3')]);
@@ -45,7 +45,7 @@ test('where nothing has changed, nothing is done', async () => {
   expect([fixture.rules.current === before, fixture.reads, fixture.told]).toEqual([true, 1, []]);
 });
 
-test('a file that is written anew with the same rules changes nothing', async () => {
+test('a file that is written again with the same rules changes nothing', async () => {
   const fixture = await open({ rules: () => [env('one', '1')] });
   const before = fixture.rules.current;
   await fixture.rule([env('one', '1')]);
@@ -151,21 +151,24 @@ test.each<[string, (fixture: ReloadFixture) => Promise<void>, string, (fixture: 
     'rules.1.layers.0: ',
     async fixture => fixture.rule([env('two', '2')]),
   ],
-])('with %s the old rules stay, which is told once; put right, the new ones come', async (_, spoil, fault, repair) => {
-  const fixture = await open({ rules: () => [env('one', '1')] });
-  await spoil(fixture);
-  for (let look = 0; look < 3; look += 1) await fixture.rules.check();
-  expect(await fixture.envOf()).toEqual([{ A: '1' }]);
-  expect(fixture.told).toEqual([expect.stringContaining(fault)]);
-  expect(fixture.rules.status.faults).toEqual(fixture.told);
-  await repair(fixture);
-  await fixture.rules.check();
-  expect(await fixture.envOf()).toContainEqual({ A: '2' });
-  expect(fixture.told).toHaveLength(2);
-  expect(fixture.rules.status.faults).toEqual([]);
-});
+])(
+  'with %s the old rules stay, which is reported once; put right, the new ones come',
+  async (_, spoil, fault, repair) => {
+    const fixture = await open({ rules: () => [env('one', '1')] });
+    await spoil(fixture);
+    for (let look = 0; look < 3; look += 1) await fixture.rules.check();
+    expect(await fixture.envOf()).toEqual([{ A: '1' }]);
+    expect(fixture.told).toEqual([expect.stringContaining(fault)]);
+    expect(fixture.rules.status.faults).toEqual(fixture.told);
+    await repair(fixture);
+    await fixture.rules.check();
+    expect(await fixture.envOf()).toContainEqual({ A: '2' });
+    expect(fixture.told).toHaveLength(2);
+    expect(fixture.rules.status.faults).toEqual([]);
+  },
+);
 
-test('what was spoilt and put back as it was is told, too', async () => {
+test('what was spoilt and put back as it was is reported, too', async () => {
   const fixture = await openDirectory();
   const before = await fixture.layersOf();
   await rename(fixture.place('ca'), fixture.place('away'));
@@ -176,7 +179,7 @@ test('what was spoilt and put back as it was is told, too', async () => {
   expect([fixture.told[1], await fixture.layersOf()]).toEqual(['rules ca', before]);
 });
 
-test('a file of rules that is put back as it was is told, too', async () => {
+test('a file of rules that is put back as it was is reported, too', async () => {
   const fixture = await open({ rules: () => [env('one', '1')] });
   await fixture.rule('nonsense');
   await fixture.rules.check();
@@ -185,7 +188,7 @@ test('a file of rules that is put back as it was is told, too', async () => {
   expect([fixture.told, fixture.rules.status.faults]).toEqual([['veneer.json: not JSON', 'rules one'], []]);
 });
 
-test('another fault after one is told, and a look that was asked for tells it again', async () => {
+test('another fault after one is reported, and a look that was asked for tells it again', async () => {
   const fixture = await open({ rules: () => [env('one', '1')] });
   await fixture.rule([directoryRule('/nowhere/a')]);
   await fixture.rules.check();
@@ -247,7 +250,7 @@ test('a change elsewhere asks no registry for what is pinned, nor for what could
   expect([(await fixture.layersOf())[0], fixture.asked.length]).toEqual([pinned, 1]);
 });
 
-test('a reload that is asked for pins the layers of registries anew, and keeps the old where one is down', async () => {
+test('a reload that is asked for pins the layers of registries again, and keeps the old where one is down', async () => {
   const fixture = await open({ rules: () => [imageRule('tools:1')] });
   const [first] = await fixture.layersOf();
   fixture.answer(false);

@@ -19,7 +19,7 @@ import { createMemoryStore } from '../support/memory-records.ts';
 export interface ReloadFixture {
   readonly rules: RuleReloader;
   readonly layerStore: RuleLayerStore;
-  /** What was told, in its order: names of rules that came into force, or faults. */
+  /** What was reported, in its order: names of rules that came into force, or faults. */
   readonly told: readonly string[];
   /** The names of images that were asked for as layers. */
   readonly asked: readonly string[];

@@ -85,7 +85,7 @@ test('of the layers of an image those stay that the rule wants', async () => {
 test.each([
   ['a registry that is down', new RegistryError('UNKNOWN', 'ghcr.io does not answer', { status: 502 })],
   ['a layer that is none', new InvalidLayer('layer: not a tar')],
-])('%s is told with rule and layer, as something that passes', async (_, cause) => {
+])('%s is reported with rule and layer, as something that passes', async (_, cause) => {
   const layers: RuleOptions['layers'] = [
     { kind: 'directory', path: 'a' },
     { kind: 'image', image: 'tools' },
@@ -100,7 +100,7 @@ test.each([
   });
 });
 
-test('what is wrong with us is not told as a fault of the rule', async () => {
+test('what is wrong with us is not reported as a fault of the rule', async () => {
   const failure = new TypeError('a mistake');
   const set = setOf([rule('one', { layers: [{ kind: 'image', image: 'x' }] })], () => Promise.reject(failure));
   await expect(set.find(PULLED)).rejects.toBe(failure);

@@ -112,7 +112,7 @@ describe.each([DAY, 3 * DAY, 30 * DAY, 40 * 365 * DAY])('a jump of %i ms ahead',
   });
 });
 
-test('a jump while one is in doubt begins the hour anew', () => {
+test('a jump while one is in doubt begins the hour again', () => {
   offMs = DAY;
   expect(deleteBy()).toBeUndefined();
   trueMs += 50 * MINUTE;

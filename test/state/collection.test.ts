@@ -27,7 +27,7 @@ test('parses on the way out: defaults are filled in and the type is the schema o
   expectTypeOf(record).toEqualTypeOf<{ image: string; pulls: number } | undefined>();
 });
 
-test('parses a record once, and anew when another process has changed it', async () => {
+test('parses a record once, and again when another process has changed it', async () => {
   const store = createMemoryStore();
   const tokens = createCollection({ store, name: 'tokens', schema, memory: createMemory() });
   await tokens.put('a', { image: 'alpine' });

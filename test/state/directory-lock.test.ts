@@ -139,7 +139,7 @@ function asNobody(work: () => void): void {
   }
 }
 
-test('a directory that this user may not write to is told with the user and what would help', async () => {
+test('a directory that this user may not write to is reported with the user and what would help', async () => {
   await chmod(parent, 0o755);
   const locked = join(parent, 'locked');
   await mkdir(locked, { mode: 0o555 });
@@ -161,7 +161,7 @@ test('a directory that this user may not write to is told with the user and what
   });
 });
 
-test('a file in it that this user may not write to is told in the same way', async () => {
+test('a file in it that this user may not write to is reported in the same way', async () => {
   await chmod(parent, 0o755);
   const open = join(parent, 'open');
   await mkdir(open);

@@ -49,7 +49,7 @@ test('copies every record with its bytes and its expiry, also what has expired a
   expect(described(target)).toEqual(described(source.filter(({ collection }) => isWanted(collection))));
 });
 
-test('a copy that was interrupted is incomplete, and goes on without writing again what is there', async () => {
+test('a copy that was interrupted is incomplete, and continues without writing again what is there', async () => {
   await fill(from, 1500);
   await beginMigration(from, to);
   let writes = 0;
@@ -82,7 +82,7 @@ test('a copy that was interrupted is incomplete, and goes on without writing aga
   await requireComplete(to, 'records.db');
 });
 
-test('what has changed since an interrupted run is copied anew, and what is gone goes', async () => {
+test('what has changed since an interrupted run is copied again, and what is gone goes', async () => {
   await fill(from, 100);
   await beginMigration(from, to);
   await copyAll(from, to, { isWanted });

@@ -70,7 +70,7 @@ test('a database of another program that says nothing of itself is refused', () 
   expect(() => createSqliteStore({ path })).toThrow(/is a database of another program/);
 });
 
-test('a file that is damaged from its beginning is told with the way back', async () => {
+test('a file that is damaged from its beginning is reported with the way back', async () => {
   await createSqliteStore({ path }).close();
   const bytes = await readFile(path);
   await writeFile(path, Buffer.concat([Buffer.alloc(2000, 0x5a), bytes.subarray(2000)]));

@@ -46,7 +46,7 @@ async function turnsDuring(work: () => Promise<unknown>): Promise<number> {
   return turns;
 }
 
-test('a write waits for the lock of another program, while all else goes on, reading too', async () => {
+test('a write waits for the lock of another program, while all else continues, reading too', async () => {
   await store.put('tags', 'a', bytes('before'));
   const { release } = lock();
   let isWritten = false;
@@ -78,7 +78,7 @@ async function readSequence(): Promise<number> {
   return JSON.parse(await readFile(join(folder, 'data/acknowledged.json'), 'utf8')).sequence;
 }
 
-test('writes that come together are on the disk together, in their order, and each is told', async () => {
+test('writes that come together are on the disk together, in their order, and each is reported', async () => {
   await store.put('tags', 'first', bytes('x'));
   const answers = await Promise.all([
     ...Array.from({ length: 2000 }, (_, at) => store.put('tags', 'same', bytes(`${at}`))),
@@ -147,7 +147,7 @@ test('nothing is acknowledged once the file was removed or replaced, and all is 
   expect(await store.list('tags', { limit: 10 })).toEqual(['a', 'c']);
 });
 
-test('whoever reads all of much, page by page, lets all else go on in between', async () => {
+test('reading very many records page by page lets other work continue', async () => {
   const changes = Array.from({ length: 20_000 }, (_, at) => {
     return { kind: 'put', collection: 'tags', key: `k${at}`, value: new Uint8Array(200) } as const;
   });
@@ -211,7 +211,7 @@ test('damage after a crash is found without anybody asking for it, until it is p
   expect(store.condition.kind).toBe('damaged');
 });
 
-test('damage that is met is told with the file and the way back', async () => {
+test('damage that is met is reported with the file and the way back', async () => {
   const left = await crash();
   await damage(left);
   await reopen(left);

@@ -6,19 +6,19 @@ import type { RequestedBuild } from '../../src/submit/request.ts';
 import { createTargets, type Targets } from '../../src/submit/target.ts';
 import { type Copying, createCopying } from '../copy/copying.ts';
 
-let world: Copying;
+let fixture: Copying;
 
 beforeAll(async () => {
-  world = await createCopying();
+  fixture = await createCopying();
 });
 
-afterAll(() => world.close());
+afterAll(() => fixture.close());
 
 /** What `ask` gives, and the rights that it asked for. */
 async function ask<T>(ask: (targets: Targets, caller: Caller) => T) {
   const rights: string[] = [];
   const targets = createTargets({
-    origins: world.deps.origins,
+    origins: fixture.deps.origins,
     access: {
       isAllowed: () => true,
       requireRight: (_, verb, repository) => void rights.push(`${verb} ${repository}`),
@@ -67,7 +67,7 @@ test.each<[string, RequestedBuild, typeof one | undefined, object]>([
 });
 
 test('a mirror keeps the name and tag of its source below the repository', async () => {
-  const origin = world.deps.origins.locateName('away/team/app');
+  const origin = fixture.deps.origins.locateName('away/team/app');
   const build = { mirror: true, buildRepository: 'local/mirrors' };
   expect(await ask((targets, caller) => targets.ofCopy(caller, build, { origin, tag: '3' }))).toEqual({
     target: { repository: 'local/mirrors/team/app', tag: '3' },
@@ -76,7 +76,7 @@ test('a mirror keeps the name and tag of its source below the repository', async
 });
 
 test('a frozen image goes to the repository, under its id', async () => {
-  const origin = world.deps.origins.locateName('away/team/app');
+  const origin = fixture.deps.origins.locateName('away/team/app');
   expect(await ask((targets, caller) => targets.ofCopy(caller, { freeze: true }, { origin, tag: '3' }))).toEqual({
     target: { repository: 'local/builds' },
     rights: ['build local/builds'],

@@ -1,4 +1,4 @@
-// A builder on the bench: orders for it, what it pushed and told, and how it failed.
+// A builder on the bench: orders for it, what it pushed and reported, and how it failed.
 import { rm } from 'node:fs/promises';
 import type { Backend, BuildCredentials, BuildInput } from '../../src/builds/backend.ts';
 import { BuildFailure } from '../../src/builds/execution.ts';

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import rangeParser from 'range-parser';
 import { z } from 'zod';
 import type { Digest } from '../../src/oci/digest.ts';
-import type { TokenDesk } from './token-desk.ts';
+import type { TokenServer } from './token-server.ts';
 
 /** Bytes to serve: a manifest when it has `tags` (be they none) or an image's media type, else a blob. */
 export interface Content {
@@ -26,15 +26,15 @@ interface Exchange {
 /** Answers as distribution-spec "Pull" and "Content discovery" want it. */
 export function answer(
   repositories: Map<string, Repository>,
-  desk: TokenDesk | undefined,
+  tokenServer: TokenServer | undefined,
   exchange: Exchange,
 ): ServerResponse {
   const { request, response } = exchange;
   const url = new URL(request.url ?? '/', `http://${request.headers.host}`);
-  if (desk && url.pathname === '/token') return desk.give(request, response);
+  if (tokenServer && url.pathname === '/token') return tokenServer.give(request, response);
   const [, name = '', kind, reference = ''] =
     /^\/v2\/(.+)\/(manifests|blobs|tags|referrers)\/([^/]+)$/.exec(url.pathname) ?? [];
-  if (desk && !desk.admits(request, name)) return desk.challenge(request, response, name);
+  if (tokenServer && !tokenServer.admits(request, name)) return tokenServer.challenge(request, response, name);
   if (url.pathname === '/v2/') return sendJson(response, {});
   if (request.method !== 'GET' && request.method !== 'HEAD') return sendError(response, 405, 'UNSUPPORTED');
   const repository = repositories.get(name);

@@ -3,7 +3,7 @@ import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Serv
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { isIndexType, isManifestType } from '../../src/oci/media-type.ts';
 import { answer, type Content, type Repository } from './registry-answers.ts';
-import { createTokenDesk } from './token-desk.ts';
+import { createTokenServer } from './token-server.ts';
 
 interface SeenRequest {
   readonly method: string;
@@ -38,10 +38,10 @@ export async function startRegistry({ requireToken }: RegistryOptions = {}): Pro
   const repositories = new Map<string, Repository>();
   const requests: SeenRequest[] = [];
   let intercepted: Intercept = () => false;
-  const desk = requireToken && createTokenDesk(requireToken === true ? undefined : requireToken);
+  const tokenServer = requireToken && createTokenServer(requireToken === true ? undefined : requireToken);
   const server = createServer((request, response) => {
     requests.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers });
-    if (!intercepted(request, response)) answer(repositories, desk, { request, response });
+    if (!intercepted(request, response)) answer(repositories, tokenServer, { request, response });
   });
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();

@@ -48,7 +48,7 @@ test('fetches one token for many who wait', async () => {
   expect(tokens()[0]?.headers.authorization).toBeUndefined();
 });
 
-test('lets one who waits for a token leave, and goes on for the others', async () => {
+test('lets one who waits for a token leave, and continues for the others', async () => {
   const leave = new AbortController();
   const { server, tokens } = await listenWithTokens();
   const upstream = openUpstream({ url: server.url });
@@ -118,7 +118,7 @@ test.each<[string, object, number]>([
   expect(tokens()).toHaveLength(2);
 });
 
-test('answers a basic challenge, and asks for the credentials anew after five minutes', async () => {
+test('answers a basic challenge, and asks for the credentials again after five minutes', async () => {
   const clock = createTestClock();
   const server = await listen((req, res) =>
     req.headers.authorization === basic ? res.end('{}') : json(res, 401, {}, { 'www-authenticate': 'Basic realm="x"' }),

@@ -41,7 +41,7 @@ function listenInTurn(...answers: readonly Answer[]): Promise<Server> {
 
 const ranges = ({ requests }: Server) => requests.map(({ headers }) => headers.range);
 
-test('goes on where it was cut, however often, up to five times', async () => {
+test('continues where it was cut, however often, up to five times', async () => {
   const server = await listenInTurn(cutAfter(2));
   const { body, size } = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   expect([size, await buffer(body)]).toEqual([10, RAW]);
@@ -56,7 +56,7 @@ test('gives up after five times', async () => {
   expect(server.requests).toHaveLength(6);
 });
 
-test('goes on within the range that was asked for', async () => {
+test('continues within the range that was asked for', async () => {
   const server = await listenInTurn(cutAfter(2), serve());
   const { body } = await openUpstream({ url: server.url }).openBlob('a', DIGEST, { range: { start: 3, end: 7 } });
   expect(await buffer(body)).toEqual(RAW.subarray(3, 8));
@@ -76,14 +76,14 @@ test.each<readonly [string, Answer]>([
   expect(ranges(server)).toEqual([undefined, 'bytes=2-9', undefined]);
 });
 
-test('goes on only with the same strong ETag', async () => {
+test('continues only with the same strong ETag', async () => {
   const server = await listenInTurn(cutAfter(4, { etag: ETAG }), serve());
   const { body } = await openUpstream({ url: server.url }).openBlob('a', DIGEST);
   expect(await buffer(body)).toEqual(RAW);
   expect(server.requests[1]?.headers['if-range']).toBe(ETAG);
 });
 
-test('goes on with a fresh token, and from where the upstream now redirects to', async () => {
+test('continues with a fresh token, and from where the upstream now redirects to', async () => {
   const cut = cutAfter(4);
   let valid = 1;
   const server = await listen((req, res) => {

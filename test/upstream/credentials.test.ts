@@ -22,7 +22,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
-/** What is found with this config file, and which failures of helpers were told. */
+/** The credentials found with this config file, and the reported failures of helpers. */
 async function find(config: unknown, host = HOST, helperTimeoutMs = 30_000) {
   const configPath = join(folder, 'config.json');
   await writeFile(configPath, typeof config === 'string' ? config : JSON.stringify(config));
@@ -165,7 +165,7 @@ test.each<[string, string, string, number?]>([
   ['prints garbage', 'echo canary-out', 'as JSON'],
   ['prints another shape', answer({ Secret: ['canary-secret'] }), 'as JSON'],
   ['prints without end', 'yes canary-out', 'printed too much'],
-])('goes on without credentials, and tells of it, where the helper %s', async (_, script, reason, timeoutMs) => {
+])('continues without credentials, and tells of it, where the helper %s', async (_, script, reason, timeoutMs) => {
   await writeHelper(script);
   const { credentials, failures } = await find({ credsStore: 'canary' }, HOST, timeoutMs);
   expect([credentials, failures.length]).toEqual([undefined, 1]);

@@ -146,7 +146,7 @@ describe('what an upstream says of its limits', () => {
     ['fields of their own', { 'ratelimit-remaining': '0', 'ratelimit-reset': '30' }, 30],
     ['a window and no time', { 'ratelimit-limit': '100;w=21600', 'ratelimit-remaining': '0;w=21600' }, 60],
     ['a time beyond reason', { 'ratelimit-remaining': '0', 'ratelimit-reset': '99999999' }, 3600],
-  ])('with nothing left of a limit, no manifest is got until it begins anew: %s', async (_, headers, seconds) => {
+  ])('with nothing left of a limit, no manifest is got until it begins again: %s', async (_, headers, seconds) => {
     const { clock, server, upstream } = await startLimited(headers);
     expect(await failure(upstream.getManifest('a', 'b'))).toMatchObject({ status: 429, retryAfterSeconds: seconds });
     await upstream.headManifest('a', 'b');

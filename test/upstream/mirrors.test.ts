@@ -82,7 +82,7 @@ test('the error is that of the registry itself', async () => {
   expect(await failure(upstream.getManifest('a', DIGEST))).toMatchObject({ status: 404, message: /^lab: / });
 });
 
-test('a blob that a mirror breaks off goes on from the next place', async () => {
+test('a blob that a mirror breaks off continues from the next place', async () => {
   const cut: Answer = (req, res) => {
     if (req.headers.range) return res.destroy();
     res.writeHead(200, { 'content-length': 10 }).write('0123');

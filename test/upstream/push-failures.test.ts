@@ -1,4 +1,4 @@
-// Pushes that fail, and tokens for them: what is told of a failure, and what a token is asked for.
+// Pushes that fail, and tokens for them: what is reported about a failure, and what a token is asked for.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { buffer } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';

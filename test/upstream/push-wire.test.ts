@@ -1,4 +1,4 @@
-// What goes over the wire of a push, to registries that behave as some do: where uploads go on, what is sent again, and what is told.
+// What goes over the wire of a push, to registries that behave as some do: where uploads go on, what is sent again, and what is reported.
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { buffer } from 'node:stream/consumers';
@@ -26,7 +26,7 @@ function listenForUploads(location: string, put: Put): Promise<Server> {
 
 const linesOf = ({ requests }: Server) => requests.map(({ method, url }) => `${method} ${url}`);
 
-describe('an upload goes on', () => {
+describe('an upload continues', () => {
   test.each([
     ['at a path', '/up/1', '/up/1?digest='],
     ['beside where it began', 'session-1', '/v2/a/blobs/uploads/session-1?digest='],
@@ -96,7 +96,7 @@ describe('an upload', () => {
   test.each([
     ['a broken connection', (req: IncomingMessage) => req.socket.destroy()],
     ['status 503', (_: IncomingMessage, res: ServerResponse) => json(res, 503, {})],
-  ])('begins anew after %s, with a session and a body of its own', async (_, fail) => {
+  ])('begins again after %s, with a session and a body of its own', async (_, fail) => {
     let puts = 0;
     const server = await listenForUploads('/up', (req, res, body) =>
       puts++ === 0 ? fail(req, res) : res.writeHead(body.equals(raw) ? 201 : 400).end(),

@@ -1,4 +1,4 @@
-// Referrers: one index, from pages or from the referrers tag, filtered whoever does it.
+// Referrers: one index, from pages or from the referrers tag, filtered by the upstream or by Veneer.
 import type { ServerResponse } from 'node:http';
 import { describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';

@@ -91,15 +91,15 @@ function check(errors: readonly Error[]): void {
   }
 }
 
-test.each(FAILURES)('an upstream that answers with %s gets none of them told', async (_, answer) => {
+test.each(FAILURES)('an upstream that answers with %s has none of them quoted', async (_, answer) => {
   check(await failAll(await listenWithToken(answer, giveToken)));
 });
 
-test.each(FAILURES)('a token server that answers with %s gets none of them told', async (_, answer) => {
+test.each(FAILURES)('a token server that answers with %s has none of them quoted', async (_, answer) => {
   check(await failAll(await listenWithToken(answer, answer)));
 });
 
-test.each(FAILURES)('a layer address that answers with %s is not told', async (_, answer) => {
+test.each(FAILURES)('a layer address that answers with %s is not quoted', async (_, answer) => {
   const server = await listen(answer);
   const upstreams = open({}, { allowPrivateUrls: true, lookup: lookupAt('127.0.0.1') });
   const work = upstreams.openUrl(new URL(`${server.url}/layer?sig=canary-signature`));

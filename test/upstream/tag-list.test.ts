@@ -1,4 +1,4 @@
-// Lists of tags as registries page them, or do not: all of them are found, once, by whoever follows the pages.
+// Lists of tags as registries page them, or do not: all of them are found, once, by anyone who follows the pages.
 import type { ServerResponse } from 'node:http';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
@@ -59,7 +59,7 @@ test.each<[string, Answer]>([
   }
 });
 
-test('goes on past a page that is empty', async () => {
+test('continues past a page that is empty', async () => {
   const server = await listen((req, res) =>
     req.url?.includes('p=2') ? json(res, 200, { tags: ['a'] }) : json(res, 200, { tags: null }, link(`${PATH}?p=2`)),
   );

@@ -30,7 +30,7 @@ test('names each image once, with the line where it is used first', () => {
   ]);
 });
 
-test('says for which platforms each is used, without that of whoever builds', () => {
+test('says for which platforms each is used, without that of the builder', () => {
   const text = [
     'ARG ARM=linux/arm/v6',
     'FROM --platform=$BUILDPLATFORM build AS build',

@@ -1,4 +1,4 @@
-// A directory as a layer: the same files are the same bytes, whoever made them and when.
+// A directory as a layer: the same files are the same bytes, regardless of who made them and when.
 import { chmod, chown, mkdir, mkdtemp, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';

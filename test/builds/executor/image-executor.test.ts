@@ -1,4 +1,4 @@
-// The maker of images: laid out, built by one backend or several, joined, checked, and told without its secrets.
+// The maker of images: laid out, built by one backend or several, joined, checked, and reported without its secrets.
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

@@ -184,7 +184,7 @@ export async function pass({ timers }: Fixture, ms: number): Promise<void> {
   find()?.goOff();
 }
 
-/** Less than a test may take: what never comes is told. */
+/** Less than a test may take: what never comes is reported. */
 const PATIENCE_MS = 15_000;
 
 /** Turns of the event loop, until something is so. How many a file takes is up to the machine: time is the limit. */

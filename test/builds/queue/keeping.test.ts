@@ -20,7 +20,7 @@ function createFullStore() {
   return { records: { ...store, write }, setFull };
 }
 
-test('ten thousand wait, half of them leave, and the rest is told', async () => {
+test('ten thousand wait, half of them leave, and the end of the rest is reported', async () => {
   const fixture = await createFixture();
   const { id } = await submit(fixture, 'a');
   const leaving = new AbortController();
@@ -109,7 +109,7 @@ test('a record that cannot be written is an error to who asks, and nothing is le
   await until(() => fixture.works.length === 1);
 });
 
-test('an end that cannot be stored holds up nobody, and is stored and told once when that is possible', async () => {
+test('an end that cannot be stored holds up nobody, and is stored and reported once when that is possible', async () => {
   const { records, setFull } = createFullStore();
   const fixture = await createFixture({ records });
   const { id } = await submit(fixture, 'a');

@@ -37,7 +37,7 @@ async function finish(log: LiveLog): Promise<void> {
   await log.end();
 }
 
-test('keeps what is told, in order, for this user alone', async () => {
+test('keeps what is reported, in order, for this user alone', async () => {
   const { log } = await open();
   report(log, 0, 5000);
   await finish(log);
@@ -60,7 +60,7 @@ test('followers who come at any time get every entry once', async () => {
   for (const reader of readers) expect(await reader).toEqual(numbered(0, 2000));
 });
 
-test('a reader who does not follow gets all that was told, and no more', async () => {
+test('a reader who does not follow gets all that was reported, and no more', async () => {
   const { log } = await open();
   report(log, 0, 10);
   expect(texts(await Array.fromAsync(readLiveLog(log, { follow: false, signal })))).toEqual(numbered(0, 10));
@@ -126,7 +126,7 @@ test('one who comes while a log is over its limit gets its beginning, a note and
   expect(before.filter(text => text?.includes('omitted'))).toHaveLength(1);
 });
 
-test('what is told at the very end of a write is written, too', async () => {
+test('what is reported at the very end of a write is written, too', async () => {
   const { log } = await open();
   for (let ticks = 0; ticks < 20; ticks += 1) {
     report(log, 2 * ticks, 2 * ticks + 1);
@@ -150,7 +150,7 @@ test('redacts before it keeps, in text and step, and cuts a line without end', a
   expect(raw.length).toBeLessThan(8400);
 });
 
-test('goes on after a crash in the middle of a line', async () => {
+test('continues after a crash in the middle of a line', async () => {
   const before = await open();
   report(before.log, 0, 3);
   await finish(before.log);

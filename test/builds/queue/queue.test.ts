@@ -45,7 +45,7 @@ test('a caller with one item does not wait for the hundred of another', () => {
   expect([line.take(), line.take()]).toContain('one');
 });
 
-test('serves higher priorities first, whoever asks', () => {
+test('serves higher priorities first, regardless of who asks', () => {
   const line = lineOf([
     ['low', 'a', -1],
     ['normal', 'a'],

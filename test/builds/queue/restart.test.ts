@@ -41,7 +41,7 @@ async function createPlace(options: FixtureOptions = {}) {
 
 const idsOf = ({ works }: Fixture) => works.map(({ options }) => options.id);
 
-test('after a crash all that was under way goes on in its old order', async () => {
+test('after a crash all that was under way continues in its old order', async () => {
   const { start } = await createPlace({ policy: { concurrency: 1 } });
   const first = await start();
   const ids: string[] = [];
@@ -72,7 +72,7 @@ test('after a crash all that was under way goes on in its old order', async () =
   ]);
 });
 
-test('one who asks again after a restart gets the build that goes on', async () => {
+test('one who asks again after a restart gets the build that continues', async () => {
   const { start } = await createPlace();
   const first = await start();
   const { id } = await submit(first.fixture, 'a');
@@ -142,7 +142,7 @@ test('of builds that ran while the service ended by itself, each runs alone then
       for (const name of ['innocent', 'guilty', 'other']) specs.set((await submit(fixture, name)).id, name);
       await until(() => fixture.works.length === 3);
     } else {
-      // Whoever comes meanwhile waits.
+      // Anyone who comes meanwhile waits.
       specs.set((await submit(fixture, `late ${starts}`)).id, 'late');
     }
     for (

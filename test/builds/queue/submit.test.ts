@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { QueueFull } from '../../../src/builds/builds.ts';
 import { BROKEN, built, createFixture, DIGEST, ending, me, specOf, submit, until } from './fixture.ts';
 
-test('a build is queued, run, pushed and told of once', async () => {
+test('a build is queued, run, pushed and reported once', async () => {
   const fixture = await createFixture();
   const asked = await submit(fixture, 'a');
   expect(asked).toMatchObject({ image: expect.stringMatching(/^local.builds:/), caller: 'me', priority: 0 });
@@ -35,7 +35,7 @@ test('what has succeeded is cached while its image is there, and built again whe
   expect([build.id, isCached]).toEqual([first?.id.replace('_1', '_2'), false]);
 });
 
-test('a failed build is begun anew, also by a retry, which gives what is under way', async () => {
+test('a failed build is begun again, also by a retry, which gives what is under way', async () => {
   const fixture = await createFixture();
   const { id } = await submit(fixture, 'a');
   await until(() => fixture.works.length === 1);
@@ -114,7 +114,7 @@ test('one who asks for what waits already makes it as urgent as it is to him', a
   expect(fixture.works[1]?.options.id).toBe(raised.id);
 });
 
-test('whoever has a name gets a place in the line, and is served, whatever those without one ask for', async () => {
+test('anyone who has a name gets a place in the line, and is served, whatever those without one ask for', async () => {
   const fixture = await createFixture({ policy: { concurrency: 2, maxQueued: 10, limitsAnonymous: true } });
   const stranger = { caller: '', priority: 0 };
   const asked = await Promise.allSettled(

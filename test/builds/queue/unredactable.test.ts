@@ -10,7 +10,7 @@ function redact(text: string): string {
   return text;
 }
 
-test('a line that cannot be searched is left out, and the build goes on', async () => {
+test('a line that cannot be searched is left out, and the build continues', async () => {
   const fixture = await createFixture({ redact });
   const { id } = await submit(fixture, 'a');
   await until(() => fixture.works.length === 1);

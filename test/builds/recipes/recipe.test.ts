@@ -57,7 +57,7 @@ test.each([
   expect(recipes({ context: path }).find('local/a', given)).toBeUndefined();
 });
 
-test('goes on to the next recipe where a path of the first would be unsafe', () => {
+test('continues to the next recipe where a path of the first would be unsafe', () => {
   const unsafe = { match: 'local/{name}:v{version}', containerFile: 'r/{version}/f' };
   const recipes = createRecipes([unsafe, { match: 'local/*:*', containerFile: 'any' }], '/srv');
   expect(recipes.find('local/a', 'v..')?.containerFile).toBe('/srv/any');

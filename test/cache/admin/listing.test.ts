@@ -1,4 +1,4 @@
-// What is in the cache, told while all else goes on.
+// What is in the cache, listed while all else continues.
 import { expect, test } from 'vitest';
 import { type CacheLink, listContents, listRepositories } from '../../../src/cache/admin/cache-admin.ts';
 import { createUsage } from '../../../src/cache/eviction/usage.ts';

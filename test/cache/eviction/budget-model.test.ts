@@ -22,18 +22,18 @@ test('the same goes as in a model, whatever is kept, used and deleted', async ()
     fc.asyncProperty(fc.array(step, { maxLength: 40 }), pins, async (steps, pinned) => {
       const pinnedDigests = new Set(digestsOf(...pinned));
       const model = createModel(pinned);
-      const world = await openPlace({ budget: BUDGET, isPinned: digest => pinnedDigests.has(digest) });
+      const cache = await openPlace({ budget: BUDGET, isPinned: digest => pinnedDigests.has(digest) });
       try {
         for (const each of steps) {
-          await perform(world, each);
+          await perform(cache, each);
           model.perform(each);
-          await world.settle();
-          expect(await world.inventory()).toEqual(digestsOf(...model.kept()));
-          expect(world.usage.bytes).toBe(model.kept().length * 100);
-          expect(world.usage.bytes).toBeLessThanOrEqual(BUDGET.highBytes);
+          await cache.settle();
+          expect(await cache.inventory()).toEqual(digestsOf(...model.kept()));
+          expect(cache.usage.bytes).toBe(model.kept().length * 100);
+          expect(cache.usage.bytes).toBeLessThanOrEqual(BUDGET.highBytes);
         }
       } finally {
-        await world.close();
+        await cache.close();
       }
     }),
     { numRuns: 25 },

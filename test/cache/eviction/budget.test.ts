@@ -386,7 +386,7 @@ describe('while content grows', () => {
     expect(performance.now() - leftAt).toBeGreaterThan(300);
   });
 
-  test('a transfer goes on as long as somebody reads, and to its end where that is near', async () => {
+  test('a transfer continues as long as somebody reads, and to its end where that is near', async () => {
     await open({ budget: BIG, unread: { graceMs: 100, finishMs: 600_000 } });
     const bytes = Buffer.alloc(20_000, 'x');
     let source: ReadableStreamDefaultController<Uint8Array> | undefined;

@@ -34,7 +34,7 @@ export interface PlaceOptions {
   readonly budget?: Partial<Budget>;
   readonly now?: () => Date;
   readonly isPinned?: (digest: Digest) => boolean;
-  /** How long content without a reader goes on. */
+  /** How long content without a reader continues. */
   readonly unread?: Pick<UnreadPolicy, 'graceMs' | 'finishMs'>;
   /** Changes the store under the budget. */
   readonly wrap?: (content: DiskStore) => DiskStore;

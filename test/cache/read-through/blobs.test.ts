@@ -70,7 +70,7 @@ describe('a kept blob', () => {
   test.each([
     ['pulled', pull],
     ['asked for', head],
-  ])('that has lost its end is fetched anew when it is %s', async (_, ask) => {
+  ])('that has lost its end is fetched again when it is %s', async (_, ask) => {
     await truncate(path(), 5);
     await ask();
     expect(await pull()).toBe(`${raw}`);

@@ -1,4 +1,4 @@
-// Kept blobs on their way out: had anew where they were damaged, or went between two looks.
+// Kept blobs on their way out: had again where they were damaged, or went between two looks.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -49,7 +49,7 @@ describe('a kept blob', () => {
   test.each([
     ['has gone since it was found', () => content.delete(digest)],
     ['is damaged', () => writeFile(pathOf(digest), 'the bytes of a lawyer'.slice(0, size))],
-  ])('that %s is had anew, in part too', async (_, harm) => {
+  ])('that %s is had again, in part too', async (_, harm) => {
     const ranges: (ByteRange | undefined)[] = [];
     const anew = {
       async open(range?: ByteRange) {
@@ -72,7 +72,7 @@ describe('a kept blob', () => {
   });
 });
 
-test('a transfer that has ended is read from the store, and anew where it is there no more', async () => {
+test('a transfer that has ended is read from the store, and again where it is there no more', async () => {
   await content.delete(digest);
   let done: Promise<unknown> | undefined;
   const ingest: ContentStore['ingest'] = (body, expected) => {

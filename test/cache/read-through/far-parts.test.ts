@@ -75,7 +75,7 @@ async function start() {
   return { blob, isOver };
 }
 
-test('a part at the end comes before what lies between, and the transfer goes on', async () => {
+test('a part at the end comes before what lies between, and the transfer continues', async () => {
   const { blob, isOver } = await start();
   expect(await read(await blob.open(END))).toBe(digestIn(END));
   expect(parts).toEqual([END]);

@@ -193,7 +193,7 @@ describe('for the one that opened it', () => {
     }
   });
 
-  test('it is sent anew where a HEAD is refused after the scope has ended', async () => {
+  test('it is sent again where a HEAD is refused after the scope has ended', async () => {
     for (const ask of Object.values(ROUTES)) await ask(as(alice), 'app');
     await expect.poll(() => links.holdersOf(blobDigest)).not.toEqual([]);
     nowMs += 5 * MINUTE;
@@ -216,7 +216,7 @@ test.each(['a manifest', 'a blob', 'a look at a blob', 'a config'])(
   },
 );
 
-test('a transfer that goes on is not followed by another client', async () => {
+test('a transfer that continues is not followed by another client', async () => {
   let finish = () => {};
   registry.intercept((request, response) => {
     if (privacy.intercept(request, response)) return true;
@@ -266,7 +266,7 @@ describe('to the cache', () => {
     await expect.poll(() => Array.fromAsync(links.list())).toHaveLength(4);
   });
 
-  test('content is that of its repositories, whoever brought it and when', async () => {
+  test('content is that of its repositories, regardless of who brought it and when', async () => {
     nowMs += 60 * MINUTE;
     const names = async (repository?: string) =>
       (await Array.fromAsync(links.list(repository))).map(link => `${link.repository} ${link.digest}`);

@@ -28,7 +28,7 @@ test('does equal work once, and the same work again when it has ended', async ()
   expect(await next).toBe('b');
 });
 
-test('lets one who leaves go at once, and goes on for the others', async () => {
+test('lets one who leaves go at once, and continues for the others', async () => {
   const { begun, ask } = createFixture();
   const leaver = new AbortController();
   const [left, stays] = [ask(leaver.signal), ask(new AbortController().signal)];
@@ -39,7 +39,7 @@ test('lets one who leaves go at once, and goes on for the others', async () => {
   expect(await stays).toBe('a');
 });
 
-test('stops the work when all have left, and begins anew for who comes then', async () => {
+test('stops the work when all have left, and begins again for who comes then', async () => {
   const { begun, ask } = createFixture();
   const leavers = [new AbortController(), new AbortController()];
   const left = leavers.map(({ signal }) => ask(signal));

@@ -1,4 +1,4 @@
-// How far each platform is, from what is told of its steps.
+// How far each platform is, from what is reported about its steps.
 import { expect, test } from 'vitest';
 import type { LogEntry } from '../../../src/builds/progress.ts';
 import { createStepCounter } from '../../../src/cli/progress.ts';

@@ -45,7 +45,7 @@ test('equal lines are all told', async () => {
   expect(told).toEqual(['x', 'x', 'x']);
 });
 
-test('what was read begins the count of attempts anew', async () => {
+test('what was read begins the count of attempts again', async () => {
   service.log = [
     { entries: [], ends: 'cut' },
     { entries: entries('a'), ends: 'cut' },
@@ -67,7 +67,7 @@ test('a service that starts again is waited for', async () => {
   expect(service.requests).toHaveLength(3);
 });
 
-test('a service that stops tells of a build that goes on, and is asked again', async () => {
+test('a service that stops tells of a build that continues, and is asked again', async () => {
   service.build = { status: 'running' };
   service.log = [
     { entries: entries('a'), ends: 'end' },

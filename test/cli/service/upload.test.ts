@@ -32,7 +32,7 @@ const kept = async (bytes: Uint8Array) =>
 
 const methods = () => service.requests.map(({ method }) => method);
 
-test('a blob goes in chunks, and how much has arrived is told', async () => {
+test('a blob goes in chunks, and how much has arrived is reported', async () => {
   await upload();
   expect(await kept(BYTES)).toEqual(Buffer.from(BYTES));
   expect(methods()).toEqual(['HEAD', 'POST', 'PATCH', 'PATCH', 'PATCH', 'PUT']);
@@ -65,7 +65,7 @@ test.each([
   expect(methods().slice(2)).toEqual(['PATCH', ...expected[when], 'PUT']);
 });
 
-test('a repository that nobody may push to is told with what would help', async () => {
+test('a repository that nobody may push to is reported with what would help', async () => {
   await expect(
     uploadBlob(service, 'library/alpine', { bytes: new Blob([BYTES]), digest: digestOf(BYTES) }),
   ).rejects.toThrow(/answered 405, .*: large content is pushed there before the request: add the repository/);

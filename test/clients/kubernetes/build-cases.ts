@@ -149,7 +149,7 @@ export function buildCases(getPlace: () => Place): void {
       expect(JSON.stringify(await own.list())).not.toContain('ppc64le');
     });
 
-    test('a selector that no node has is told while the pod waits, and a failure after the time', async () => {
+    test('a selector that no node has is reported while the pod waits, and a failure after the time', async () => {
       const patient = createBuildsClient((await serve({ scheduleTimeout: '4s' })).address);
       const submitted = await patient.submit({
         containerFile: containerFile('FROM scratch', 'COPY a /a'),

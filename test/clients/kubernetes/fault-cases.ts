@@ -36,7 +36,7 @@ export function faultCases(getPlace: () => Place): void {
       return (await core.listNamespacedPod({ namespace: getPlace().cluster.namespace, labelSelector })).items;
     }
 
-    /** A build that waits at the gate while the work is done, and then goes on to its end. */
+    /** A build that waits at the gate while the work is done, and then continues to its end. */
     async function build(mark: string, options: Partial<KubernetesOptions>, work: (pod: V1Pod) => Promise<unknown>) {
       const { gate } = getPlace();
       return useBackend(getPlace(), options, async bench => {
@@ -52,7 +52,7 @@ export function faultCases(getPlace: () => Place): void {
       });
     }
 
-    test('a taint keeps pods away, which is told, and a toleration lets them come', async () => {
+    test('a taint keeps pods away, which is reported, and a toleration lets them come', async () => {
       const nodeSelector = { default: { service: SPARE.service } };
       const containerFile = `FROM ${getPlace().environment.source}\nRUN true\n`;
       const { failure } = await useBackend(getPlace(), { nodeSelector, scheduleTimeoutMs: 3000 }, bench =>
@@ -68,7 +68,7 @@ export function faultCases(getPlace: () => Place): void {
       expect(events.map(({ text }) => text)).toContainEqual(expect.stringMatching(/on the node 127\.0\.0\.2$/));
     });
 
-    test('a pod that is evicted, as from a node that is drained, is begun anew, and the build knows why', async () => {
+    test('a pod that is evicted, as from a node that is drained, is begun again, and the build knows why', async () => {
       const { gate } = getPlace();
       const { notes } = await build('evicted', {}, async ({ metadata }) => {
         const { name = '', namespace = '' } = metadata ?? {};
@@ -100,7 +100,7 @@ export function faultCases(getPlace: () => Place): void {
       expect(pushed.platforms).toEqual(['linux/amd64']);
     });
 
-    test('a node that is lost with its pod is no fault of the build, which another node begins anew', async () => {
+    test('a node that is lost with its pod is no fault of the build, which another node begins again', async () => {
       const { gate } = getPlace();
       const gone = ['unreachable', 'not-ready'].map(what => ({
         key: `node.kubernetes.io/${what}`,

@@ -155,7 +155,7 @@ export function podCases(getPlace: () => Place): void {
       });
     });
 
-    describe('works where it is told', () => {
+    describe('works where it is told to', () => {
       test('in a folder of its own of a claim, below the path that was named, and leaves it empty', async () => {
         const { environment, cluster } = getPlace();
         const volume = join(environment.folder, 'volume');

@@ -65,7 +65,7 @@ async function copySource(folder: string): Promise<void> {
   await cp(store, join(folder, 'registry'), { recursive: true });
 }
 
-/** Another process may do the same meanwhile: whoever is done first has made it for all. */
+/** Another process may do the same meanwhile: the first one has made it for all. */
 async function makeSource(store: string): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'veneer-source-'));
   try {

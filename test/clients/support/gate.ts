@@ -1,4 +1,4 @@
-// A gate in the middle of a build: a step arrives, and goes on when the test opens it.
+// A gate in the middle of a build: a step arrives, and continues when the test opens it.
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import { expect } from 'vitest';
@@ -15,7 +15,7 @@ export interface Gate extends Running {
   listSteps(mark: string): readonly string[];
   /** Resolves when so many wait there. */
   arrive(mark: string, count?: number): Promise<void>;
-  /** Whoever waits goes on, and whoever comes later does not wait. */
+  /** Anyone who waits continues, and anyone who comes later does not wait. */
   open(mark: string): void;
 }
 

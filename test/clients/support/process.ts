@@ -107,7 +107,7 @@ export async function run(
   return stdout.trim();
 }
 
-/** Below those that the kernel gives to whoever asks for none, and apart from those of test files that run beside this one. */
+/** Below those that the kernel assigns, and apart from those of test files that run beside this one. */
 const FIRST_PORT = 20_000;
 const PORTS_PER_WORKER = 1000;
 const MAX_WORKERS = 10;

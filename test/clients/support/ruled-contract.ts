@@ -1,4 +1,5 @@
-// What every runtime gets that has a Veneer with rules as its mirror of Docker Hub, by its own configuration file, and names images as ever.
+// What every runtime gets that has a Veneer with rules as its mirror of Docker Hub, by its own configuration file, and names images as
+// ever.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { clientPath } from './clients.ts';
@@ -117,7 +118,7 @@ export function ruledContract(name: RuntimeName, { refused }: { readonly refused
     expect(hub.paths).toEqual([]);
   });
 
-  test('goes on with the old rules when veneer.yaml gets a fault, which the log tells, until it is put right', async () => {
+  test('continues with the old rules when veneer.yaml gets a fault, which the log tells, until it is put right', async () => {
     const { veneer, runtime } = await start();
     const { digest } = await veneer.explain(APP);
     const [ca, ...others] = RULES;

@@ -115,7 +115,7 @@ async function isThere(asked: Promise<unknown>): Promise<boolean> {
   }
 }
 
-/** Whoever was told a digest has to get all that belongs to it. */
+/** A client that was told a digest must get all that belongs to it. */
 async function pull(hosted: HostedRepositories, repository: string, tag: string): Promise<void> {
   const found = await hosted.tags.resolve(repository, tag).catch(() => undefined);
   if (found) await pullAll(hosted, repository, findDocument(found));

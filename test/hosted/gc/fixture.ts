@@ -21,7 +21,7 @@ export interface CollectedRegistry {
   readonly collector: GarbageCollector;
   /** Of the clock. */
   time: number;
-  /** Opens it anew, as a restart does. To be called before anything else. */
+  /** Opens it again, as a restart does. To be called before anything else. */
   open(policy?: Partial<GcPolicy>, options?: Partial<HostedOptions>, parts?: Partial<Parts>): Promise<void>;
   /** Collects, after a dry run that has to change nothing and to say the same. */
   collect(): Promise<GcReport>;

@@ -50,7 +50,7 @@ test('runs at once the first time, and then from time to time', async () => {
   expect(runs.map(({ dryRun }) => dryRun)).toEqual([undefined, undefined]);
 });
 
-test('one that was refused is told of, and tried again when the next one is due, or after a restart', async () => {
+test('one that was refused is reported, and tried again when the next one is due, or after a restart', async () => {
   const refuse = () => Promise.reject(new GcRefused('nothing was collected'));
   const schedule = start(refuse);
   await expect(schedule.runIfDue()).rejects.toThrow('nothing was collected');

@@ -78,7 +78,7 @@ describe('it says what the records say', () => {
     await expectSame();
   });
 
-  test('while it is written anew', async () => {
+  test('while it is written again', async () => {
     const hosted = await openHosted();
     const pushing = [0, 1, 2].map(async worker => {
       for (let at = 0; at < 20; at += 1) {
@@ -92,7 +92,7 @@ describe('it says what the records say', () => {
   });
 });
 
-test('it is written anew once after a start, and when most of it is of the past', async () => {
+test('it is written again once after a start, and when most of it is of the past', async () => {
   const put = (at: number) => {
     const value = Buffer.from(JSON.stringify({ size: at, pushedAt: '2030-01-01T00:00:00.000Z' }));
     return journal.records.put('hosted.blob', `local/app@sha256:${'0'.repeat(64)}`, value);

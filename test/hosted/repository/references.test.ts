@@ -85,7 +85,7 @@ describe('references', () => {
     expect((await putManifest(hosted, 'local/app', smallManifest(config, layer))).missing).toEqual([]);
   });
 
-  test('of an index are told a lie about when they are there', async () => {
+  test('of an index are given a wrong size although they are there', async () => {
     hosted = await place.open({ sparse: 'allow' });
     const { digest, size } = await putManifest(hosted, 'local/app', image);
     const lie = json({ schemaVersion: 2, manifests: [{ mediaType: mediaTypes.ociManifest, digest, size: size + 1 }] });

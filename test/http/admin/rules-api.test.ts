@@ -200,7 +200,7 @@ describe('callers', () => {
   });
 });
 
-test('the rules in force are told in their order, without values and what addresses hold beside the path', async () => {
+test('the active rules are reported in their order, without values and what addresses hold beside the path', async () => {
   const url = `${app.registry.url}/tool.tar?token=canary`;
   await app.configure({
     rules: [

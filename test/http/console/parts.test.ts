@@ -44,7 +44,7 @@ test('a title and what is under it are text', async () => {
   expect(page.split(ESCAPED).length - 1).toBe(5);
 });
 
-test('times are told from now, and whole where the pointer rests', async () => {
+test('times are reported from now, and whole where the pointer rests', async () => {
   const now = new Date('2030-01-02T00:00:00Z');
   const shown = (iso: string) => String(timeOf(iso, now)).replace(/<[^>]*>/g, '');
   expect(shown('2030-01-01T23:59:59.500Z')).toBe('just now');

@@ -35,7 +35,7 @@ describe('an upload', () => {
     expect(headers['docker-upload-uuid']).toBe(upload.split('/').at(-1));
   });
 
-  test('goes on where a client broke off', async () => {
+  test('continues where a client broke off', async () => {
     const socket = await open('PATCH', upload, { 'Content-Length': '100' });
     socket.write(blob.raw.subarray(0, 42));
     await untilStored(42);

@@ -64,7 +64,7 @@ test('throws where the client has left before', async () => {
   await expect(readIncoming(incoming).next()).rejects.toThrow();
 });
 
-test('leaves the rest to whoever reads on', async () => {
+test('leaves the rest to anyone who reads on', async () => {
   client.write(body);
   for await (const piece of readIncoming(incoming)) if (piece.byteLength > 0) break;
   expect(incoming.listenerCount('data')).toBe(0);

@@ -192,7 +192,7 @@ test('answers health checks and known callers alone where no place is left and n
   expect(held.map(({ isClosed }) => isClosed)).toEqual([false, false]);
 });
 
-test('leaves a health check its place whoever comes without one', async () => {
+test('leaves a health check its place, whatever comes without one', async () => {
   const { open } = await listen({ connections: 2 }, holding);
   for (let i = 0; i < 2; i++) await hold(open);
   for (let i = 0; i < 300; i++) await open(half);

@@ -30,7 +30,7 @@ test('gives the record of a build that succeeds', async () => {
   expect(await awaitBuild(endsAs({ status: 'succeeded', digest }), ID, options)).toMatchObject({ id: ID, digest });
 });
 
-test('sends a client away at the deadline, and says that the build goes on', async () => {
+test('sends a client away at the deadline, and says that the build continues', async () => {
   const error = await errorOf(awaitBuild(never, ID, { ...options, holdMs: 1 }));
   expect(error).toMatchObject({ code: 'UNAVAILABLE', status: 503, detail: { build: ID, log: LOG } });
   expect(error.retryAfterSeconds).toBeGreaterThan(0);

@@ -28,7 +28,7 @@ export interface RecipeFixture {
   /** The builds that were begun, in their order. */
   readonly begun: readonly Begun[];
   readonly images: RecipeImages;
-  /** What was said of images that could not be built anew. */
+  /** The errors of images that could not be rebuilt. */
   readonly stale: readonly string[];
   /** Called when a build is begun, before it is: what it throws is thrown there. */
   onStart: (begun: Begun) => Promise<void> | void;

@@ -1,4 +1,4 @@
-// What recipes built, told from what others pushed: while a build goes on, after it, and where nobody saw its end.
+// What recipes built, told from what others pushed: while a build continues, after it, and where nobody saw its end.
 import { expect, test } from 'vitest';
 import type { BuildRecord } from '../../../src/builds/record.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
@@ -39,7 +39,7 @@ test('nothing was built before a build has succeeded', async () => {
   expect(await listBuilt()).toEqual([0]);
 });
 
-test('an image is what it was while it is built anew, and its last two after it', async () => {
+test('an image is what it was while it is built again, and its last two after it', async () => {
   const { begin, succeed, end, listBuilt, findPlanned } = open();
   await begin(0);
   await end(0);
@@ -55,7 +55,7 @@ test('an image is what it was while it is built anew, and its last two after it'
   expect(await listBuilt()).toEqual([1, 2]);
 });
 
-test('an image whose end nobody saw is what it was while it is built anew', async () => {
+test('an image whose end nobody saw is what it was while it is built again', async () => {
   const { begin, succeed, listBuilt } = open();
   await begin(0);
   succeed(0);

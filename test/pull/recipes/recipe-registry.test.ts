@@ -55,7 +55,7 @@ test('builds nothing that is there, and nothing that no recipe is for', async ()
   expect(fixture.begun).toEqual([]);
 });
 
-test('builds nothing where it cannot be told whether the image is there', async () => {
+test('builds nothing where it is unknown whether the image is there', async () => {
   const failing: Registry = {
     ...fixture.local,
     resolveTag: async () => {
@@ -76,7 +76,7 @@ test('makes one build for twenty pulls at the same time', async () => {
   expect(fixture.begun).toHaveLength(1);
 });
 
-test('lets a client leave, and goes on for the others', async () => {
+test('lets a client leave, and continues for the others', async () => {
   const registry = open();
   const client = new AbortController();
   const leaving = registry.resolveTag('tools/jq', '1', { signal: client.signal });
@@ -176,7 +176,7 @@ async function built(registry: Registry, seed: string) {
   return digest;
 }
 
-test('plans an image anew after its time, and the pull waits for what it becomes', async () => {
+test('plans an image again after its time, and the pull waits for what it becomes', async () => {
   const registry = open(renewed);
   const old = await built(registry, 'old');
   fixture.advance(999);
@@ -203,7 +203,7 @@ test('keeps an image that would be the same', async () => {
   expect(fixture.begun).toHaveLength(2);
 });
 
-test('never plans an image anew whose recipe gives it no time', async () => {
+test('never plans an image again whose recipe gives it no time', async () => {
   const registry = open();
   await built(registry, 'a');
   fixture.advance(1e12);
@@ -229,7 +229,7 @@ test('serves the old image while a new one cannot be built, says so, and tries a
   expect(fixture.begun).toHaveLength(3);
 });
 
-test('lets a client leave that waits for an image to be built anew', async () => {
+test('lets a client leave that waits for an image to be built again', async () => {
   const registry = open(renewed);
   await built(registry, 'a');
   fixture.advance(1000);

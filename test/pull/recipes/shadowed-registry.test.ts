@@ -144,7 +144,7 @@ test('lists the tags of ours where the upstream has no such repository, and the 
   await expect(shadowed().listTags('library/none', {})).rejects.toMatchObject({ code: 'NAME_UNKNOWN' });
 });
 
-test('shows no tag past the end of a page that goes on', () => {
+test('shows no tag past the end of a page that continues', () => {
   const merged = mergeTags({ tags: ['a', 'b'], hasMore: true }, { tags: ['b', 'x'], hasMore: false }, { n: 5 });
   expect(merged).toEqual({ tags: ['a', 'b'], hasMore: true });
 });

@@ -1,4 +1,5 @@
-// A registry through rules: what a tag leads to is changed and complete, and its digest means the same to all who found it, whatever happens since.
+// A registry through rules: what a tag leads to is changed and complete, and its digest means the same to all who found it, whatever
+// happens since.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readBlob } from '../../../src/cache/read-through/cached.ts';
 import type { ContentDescriptor } from '../../../src/oci/descriptor.ts';
@@ -214,7 +215,7 @@ describe('the digest that a tag led to', () => {
     expect(await fixture.see().resolveTag(APP, '1')).not.toBe(digest);
   });
 
-  test('goes on from what is kept when the upstream is gone', async () => {
+  test('continues from what is kept when the upstream is gone', async () => {
     fixture.putImage();
     fixture.rule({ ...ENV, ...LAYERED });
     const digest = await fixture.see().resolveTag(APP, '1');

@@ -113,7 +113,7 @@ test('take a block of the disk each, however small they are', async () => {
   await expect(small(12)).rejects.toMatchObject({ status: 429 });
 });
 
-test('never have more bytes than the quota allows, whoever sends what at the same time', async () => {
+test('never have more bytes than the quota allows, regardless of who sends what at the same time', async () => {
   const sent = fc.array(fc.tuple(fc.nat(20), fc.integer({ min: 1, max: 30 }), fc.constantFrom('a', 'b', 'c')), {
     maxLength: 30,
   });
@@ -166,7 +166,7 @@ test('that a crash left without a record are removed by a sweep, a day after the
   expect(await listFiles()).toEqual([]);
 });
 
-test('that the disk lost are kept anew, and count once', async () => {
+test('that the disk lost are kept again, and count once', async () => {
   const large = bytesOf('a', 40 * KIB);
   await keep(large);
   for (let at = 0; at < 3; at++) {

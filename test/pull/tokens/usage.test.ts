@@ -11,7 +11,7 @@ function open(store = records()): Usage {
 
 const ALL = { date: undefined, org: undefined, arch: undefined };
 
-test('counts by day, organisation and architecture, and after a restart goes on from there', async () => {
+test('counts by day, organisation and architecture, and after a restart continues from there', async () => {
   const store = records();
   const before = open(store);
   before.count('pulls', { caller: 'ada@example.org', platform: 'linux/arm64' });

@@ -110,7 +110,7 @@ test('every build has a list of its own', () => {
   expect(planWorkspace(plainOrder()).list).not.toBe(planWorkspace(plainOrder()).list);
 });
 
-test('works in the storage that it is told, or in that of the machine', () => {
+test('works in the storage that it is told to use, or in that of the machine', () => {
   expect(storageArguments({})).toEqual([]);
   expect(storageArguments({ root: '/r', runRoot: '/rr', storageDriver: 'vfs' })).toEqual(
     '--root /r --runroot /rr --storage-driver vfs'.split(' '),

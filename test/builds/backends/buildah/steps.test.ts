@@ -1,4 +1,4 @@
-// What is told of a build, from what buildah 1.28 printed of real ones.
+// What is reported about a build, from what buildah 1.28 printed of real ones.
 import { expect, test } from 'vitest';
 import { createStepReader, type StepReader } from '../../../../src/builds/backends/buildah/build.ts';
 import type { OutputName } from '../../../../src/builds/process.ts';

@@ -24,7 +24,7 @@ test('without BUILDKIT_HOST and without a socket nothing is there, and no comman
   expect(misses).toEqual([`BuildKit: BUILDKIT_HOST is not set, and there is no ${rootSocket}`]);
 });
 
-test('a socket without a buildctl is told', async () => {
+test('a socket without a buildctl is reported', async () => {
   const rootSocket = join(folder, 'b.sock');
   const server = createServer();
   await new Promise<void>(resolve => server.listen(rootSocket, resolve));

@@ -59,7 +59,7 @@ test('BuildKit is asked for what steps get', () => {
   expect(args.join(' ')).toContain('--opt force-network-mode=none');
 });
 
-test('whoever builds with a RUN that has no network is told why', () => {
+test('anyone who builds with a RUN that has no network is told why', () => {
   const notesOf = (containerFile: string, steps: StepNetwork) => {
     const notes: unknown[] = [];
     reportNetwork(plainSpec({ containerFile }), steps, ({ text }) => notes.push(text));

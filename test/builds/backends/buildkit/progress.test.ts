@@ -129,7 +129,7 @@ test('what it remembers has a bound, whatever it reads', () => {
   expect(events[0]?.step).toHaveLength(1_000);
 });
 
-test('progress is told for each tenth at most', () => {
+test('progress is reported for each tenth at most', () => {
   const vertexes = [{ digest: 'a', name: 'pull', started: 'now' }];
   const statuses = Array.from({ length: 1_000 }, (_, i) => ({ id: 'layer', vertex: 'a', current: i, total: 1_000 }));
   const { events } = read([

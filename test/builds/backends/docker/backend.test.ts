@@ -50,7 +50,7 @@ test('a builder that does not run is unavailable, and a build on it a failure of
   await expect(building).rejects.toMatchObject({ failure: { kind: 'infrastructure' } });
 });
 
-test('without a buildx there is none, and what would help is told', async () => {
+test('without a buildx there is none, and what would help is reported', async () => {
   const misses: string[] = [];
   const environment = { PATH: folder, DOCKER_CONFIG: folder };
   expect(await detectDocker()({ environment, signal, onMiss: miss => misses.push(miss) })).toBeUndefined();

@@ -20,7 +20,7 @@ test('several platforms are one build', () => {
   expect(args).toEqual(expect.arrayContaining(['--platform', 'linux/amd64,linux/arm64,linux/arm/v7']));
 });
 
-test('builds on the builder that it is told', () => {
+test('builds on the builder that it is told to use', () => {
   const options = { builder: 'mine', hasCacheExport: true, network: 'default' } as const;
   const args = buildArguments(plainOrder(), planWorkspace(plainOrder()), options);
   expect(args).toEqual(['build', '--builder', 'mine', ...FILE, ...PLAIN, ...OUTPUT, ...END]);

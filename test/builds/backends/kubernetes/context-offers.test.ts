@@ -1,4 +1,4 @@
-// Addresses of build contexts: whoever has one gets the file, as long as it is offered, and nobody else.
+// Addresses of build contexts: anyone who has one gets the file, as long as it is offered, and nobody else.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -50,7 +50,7 @@ test('the platforms of a map are its keys, normalised, each once', () => {
   expect(listSelected(selectors).map(formatPlatform)).toEqual(['linux/arm/v7', 'linux/arm64']);
 });
 
-test('labels are told as they are written', () => {
+test('labels are reported as they are written', () => {
   expect(formatLabels({ service: 'wave-build', zone: 'a' })).toBe('service=wave-build,zone=a');
 });
 

@@ -94,7 +94,7 @@ test.each<[string, Parameters<typeof seen>[0], RegExp]>([
     { pod: {}, warning: 'FailedMount: no such claim' },
     /^a volume of the pod is not available: no such claim$/,
   ],
-])('a wait for %s is told', (_, parts, words) => {
+])('a wait for %s is reported', (_, parts, words) => {
   expect(describeWait(seen(parts), ASKED)).toMatch(words);
 });
 
@@ -153,11 +153,11 @@ test.each<[string, Parameters<typeof seen>[0], object]>([
     { job: ended('Failed', 'BackoffLimitExceeded') },
     { kind: 'infrastructure', reason: 'the pod failed: BackoffLimitExceeded' },
   ],
-])('a failure by %s is told', (_, parts, failure) => {
+])('a failure by %s is reported', (_, parts, failure) => {
   expect(describeEnd(seen(parts), ASKED)).toEqual(failure);
 });
 
-test('what no waiting changes is told at once, with what would', () => {
+test('what no waiting changes is reported at once, with what would', () => {
   const forbidden = seen({
     warning: 'FailedCreate: pods "x" is forbidden, as it violates PodSecurity "baseline:latest"',
   });

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 
-export interface TokenDesk {
+export interface TokenServer {
   /**
    * Answers GET /token: a token for the asked scopes, or 401 without the right Basic credentials; and POST /token, where the password is
    * the identity token.
@@ -15,7 +15,7 @@ export interface TokenDesk {
   challenge(request: IncomingMessage, response: ServerResponse, repository: string): ServerResponse;
 }
 
-export function createTokenDesk(credentials: { username: string; password: string } | undefined): TokenDesk {
+export function createTokenServer(credentials: { username: string; password: string } | undefined): TokenServer {
   const scopesByToken = new Map<string, readonly string[]>();
   const basic = credentials && `Basic ${btoa(`${credentials.username}:${credentials.password}`)}`;
 
