@@ -62,6 +62,8 @@ interface Planted {
   readonly lab?: Record<string, unknown>;
   readonly env?: Record<string, string>;
   readonly deps?: Partial<DoctorDeps>;
+  /** More options of the command. */
+  readonly options?: readonly string[];
 }
 
 async function run(args: readonly string[], { config = {}, lab = {}, env = {}, deps = {} }: Planted = {}) {
@@ -281,6 +283,35 @@ const FAULTS: readonly Fault[] = [
     about: 'proxy',
     message: /HTTPS_PROXY is set, and clients .* ask that proxy for localhost:9/,
     remedy: /add localhost to NO_PROXY/,
+  },
+  {
+    name: 'certificates for an upstream that have expired',
+    plant: async () => ({
+      lab: { tls: { ca: pem('ca.pem') } },
+      deps: { now: () => new Date(Date.parse('2120-01-02')) },
+    }),
+    about: 'upstreams["lab"].tls.ca',
+    message: /the certificate has expired on 2120-01-01/,
+    remedy: /replace it by the one that is valid now/,
+  },
+  {
+    name: 'a certificate of our own that has expired',
+    plant: async () => {
+      await write('own.pem', pem('server.pem'));
+      await write('own.key', pem('server.key'));
+      const tls = { cert: join(folder, 'own.pem'), key: join(folder, 'own.key') };
+      return { config: { tls }, deps: { now: () => new Date(Date.parse('2120-01-02')) } };
+    },
+    about: 'tls.cert',
+    message: /the certificate has expired on 2120-01-01/,
+    remedy: /renew it, and replace the file/,
+  },
+  {
+    name: 'a builder that cannot RUN',
+    plant: async () => ({ options: ['--builds'], config: await startOwn() }),
+    about: 'builds',
+    message: /a RUN of `true` for linux\/amd64 is refused: .*RUN needs a builder/,
+    remedy: /docs\/builds\.md/,
   },
   {
     name: 'an upstream whose name does not resolve',
@@ -544,7 +575,8 @@ async function listenDocker(registryConfig: object): Promise<void> {
 }
 
 test.each(FAULTS)('names $name, and what puts it right', async ({ plant, about, message, remedy }) => {
-  const { out, exitCode } = await run(['--json'], await plant());
+  const planted = await plant();
+  const { out, exitCode } = await run(['--json', ...(planted.options ?? [])], planted);
   const faults = JSON.parse(out).findings.filter(({ level }: { readonly level: string }) => level === 'fault');
   expect(faults).toContainEqual({
     about,
@@ -570,6 +602,17 @@ test('says that runtimes pull through Veneer', async () => {
   expect(out).toContain('ok    docker: it reaches Veneer at localhost:9\n');
   expect(out).toContain('ok    containerd: it pulls docker.io through Veneer\n');
   expect(out).toContain('ok    podman: it pulls docker.io through Veneer\n');
+});
+
+test('says that a certificate expires soon', async () => {
+  const deps = { now: () => new Date(Date.parse('2119-12-22')) };
+  const { out } = await run([], { lab: { tls: { ca: pem('ca.pem') } }, deps });
+  expect(out).toContain('note  upstreams["lab"].tls.ca: the certificate expires in 10 days, on 2120-01-01\n');
+});
+
+test('builds nothing unless a service runs', async () => {
+  const { out } = await run(['--builds']);
+  expect(out).toContain('note  builds: a build was not tried: no service runs\n');
 });
 
 test('says that a running service is reached', async () => {

@@ -1,8 +1,9 @@
 // The commands as people run them, against a service that builds with BuildKit and by itself.
+import { spawnSync } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { clientPath, findMissing } from './support/clients.ts';
+import { clientPath, findMissing, searchPath } from './support/clients.ts';
 import { startVeneer } from './support/daemons.ts';
 import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { run } from './support/process.ts';
@@ -81,6 +82,20 @@ describe.skipIf(missing)(`the commands for builds${missing ? ` (${missing})` : '
       stderr: expect.stringMatching(
         /linux\/arm64.*RUN \[ "\$\(uname -m\)".*\/v1alpha1\/builds\/bd-[0-9a-f]{16}_1\/logs/s,
       ),
+    });
+  });
+
+  test('doctor --builds has the service build a RUN', async () => {
+    const file = join(environment.folder, 'doctor.yaml');
+    const builds = { backends: [{ kind: 'buildkit', address: environment.buildkit }] };
+    const dataDir = join(environment.folder, 'doctor');
+    await writeFile(file, JSON.stringify({ listen: veneer, dataDir, defaultUpstream: 'none', builds }));
+    // Other faults of this machine, such as a mirror that is not set, end it with 2.
+    const args = ['src/main.ts', 'doctor', '--builds', '--json', '--config', file];
+    const { stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', env: { PATH: searchPath() } });
+    const { findings } = JSON.parse(stdout);
+    expect(findings).toContainEqual({
+      ...{ about: 'builds', level: 'ok', message: 'a RUN for linux/amd64 was built and pushed' },
     });
   });
 

@@ -6,9 +6,11 @@ import { ConfigError, type ConfigFault } from '../../config/faults.ts';
 import { describeMirror, findOwnUrl } from '../../config/own-address.ts';
 import type { Config } from '../../config/schema.ts';
 import { explain, plainText, print } from '../output.ts';
+import { checkBuild } from './build-check.ts';
 import { checkData, type ReadSpace } from './data-checks.ts';
 import { type CheckedService, type Finding, fault, formatFinding, note, ok } from './findings.ts';
 import {
+  checkCertificates,
   checkClock,
   checkDatabase,
   checkPort,
@@ -56,8 +58,9 @@ export function createDoctorCommand(deps: DoctorDeps): Command {
     .description('finds problems, and prints the remedy of each; changes nothing')
     .option('--all', 'also lists checks that passed')
     .option('--json', 'prints all findings as JSON')
-    .action(async ({ all, json }: { readonly all?: boolean; readonly json?: boolean }, self: Command) => {
-      const findings = await examine(deps);
+    .option('--builds', 'also has the running service build a RUN that does nothing, which leaves a tiny image')
+    .action(async ({ all, json, builds = false }: Options, self: Command) => {
+      const findings = await examine(deps, builds);
       const faults = findings.filter(({ level }) => level === 'fault').length;
       if (json) print(self, JSON.stringify({ faults, findings }, undefined, 2));
       else
@@ -68,7 +71,13 @@ export function createDoctorCommand(deps: DoctorDeps): Command {
     });
 }
 
-async function examine(deps: DoctorDeps): Promise<readonly Finding[]> {
+interface Options {
+  readonly all?: boolean;
+  readonly json?: boolean;
+  readonly builds?: boolean;
+}
+
+async function examine(deps: DoctorDeps, triesBuild: boolean): Promise<readonly Finding[]> {
   const sources = deps.findConfigSources();
   const { now = () => new Date(), runtimePlaces = PLACES, readSpace } = deps;
   let config: Config;
@@ -90,6 +99,8 @@ async function examine(deps: DoctorDeps): Promise<readonly Finding[]> {
     deps.probeBuilders(config).then(found => checkBuilders(config, found)),
     checkRuntimes(describeMirror(config), runtimePlaces),
   ]);
+  // On its own: it loads what the others look at.
+  const build = triesBuild ? await checkBuild(checked, own) : [];
   const valid = start.length > 0 ? start.map(toFinding) : [ok('configuration', 'it is valid')];
   return [
     ...valid,
@@ -98,8 +109,10 @@ async function examine(deps: DoctorDeps): Promise<readonly Finding[]> {
     ...port,
     ...publicUrl,
     ...checkProxies(checked),
+    ...checkCertificates(checked),
     ...upstreams,
     ...builders,
+    ...build,
     ...runtimes,
   ];
 }

@@ -1,5 +1,7 @@
 // The network: the listen address, how clients reach the service, and its upstreams.
+import { X509Certificate } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
+import { readFileSync } from 'node:fs';
 import { request as requestPlain } from 'node:http';
 import { type RequestOptions, request as requestTls } from 'node:https';
 import { connect, createServer } from 'node:net';
@@ -232,4 +234,44 @@ export function checkClock(aheads: readonly number[]): readonly Finding[] {
   const seconds = Math.round(Math.abs(nearest) / 1000);
   const message = `it is ${seconds} s ${nearest > 0 ? 'behind' : 'ahead of'} all upstreams: certificates and tokens fail, and nothing is deleted on time`;
   return [fault('clock', message, 'synchronize it: `timedatectl set-ntp true`')];
+}
+
+const DAY_MS = 24 * 3_600_000;
+const SOON_DAYS = 30;
+
+/** Whether the certificates of the configuration have expired, or soon will: our own, and those for upstreams. */
+export function checkCertificates({ config: { tls, upstreams }, now }: CheckedService): readonly Finding[] {
+  const own = tls ? [{ key: 'tls.cert', pem: () => readFileSync(tls.cert, 'utf8') }] : [];
+  const clientCa = tls?.clientCa;
+  const clients = clientCa === undefined ? [] : [{ key: 'tls.clientCa', pem: () => readFileSync(clientCa, 'utf8') }];
+  const others = Object.entries(upstreams).flatMap(([name, entry]) =>
+    (['ca', 'cert'] as const).flatMap(part => {
+      const text = entry.tls?.[part];
+      return text === undefined ? [] : [{ key: `upstreams[${JSON.stringify(name)}].tls.${part}`, pem: () => text }];
+    }),
+  );
+  return [...own, ...clients, ...others].flatMap(({ key, pem }) => checkExpiry(key, findExpiry(pem), now()));
+}
+
+function checkExpiry(key: string, expiresAt: Date | undefined, now: Date): readonly Finding[] {
+  if (!expiresAt) return [];
+  const days = Math.floor((expiresAt.getTime() - now.getTime()) / DAY_MS);
+  const date = expiresAt.toISOString().slice(0, 10);
+  const remedy = key.startsWith('tls.')
+    ? 'renew it, and replace the file: it is read again without a restart'
+    : 'replace it by the one that is valid now';
+  if (days < 0) return [fault(key, `the certificate has expired on ${date}`, remedy)];
+  if (days < SOON_DAYS) return [note(key, `the certificate expires in ${days} days, on ${date}`, remedy)];
+  return [ok(key, `the certificate is valid until ${date}`)];
+}
+
+/** The first end of all certificates in it; undefined for what is none, which the check of the configuration reports. */
+function findExpiry(read: () => string): Date | undefined {
+  try {
+    const blocks = read().match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
+    const ends = blocks.map(block => new X509Certificate(block).validToDate.getTime());
+    return ends.length === 0 ? undefined : new Date(Math.min(...ends));
+  } catch {
+    return undefined;
+  }
 }
