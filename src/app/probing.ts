@@ -14,6 +14,7 @@ import type { Config } from '../config/schema.ts';
 import { readTlsFiles, TlsFault } from '../http/middleware/tls.ts';
 import { createMemory } from '../memory.ts';
 import { RegistryError } from '../oci/errors.ts';
+import { describeMissing } from '../rules/layers/local-layers.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
 import { createBuilders } from './builders.ts';
 import { openRecipes } from './pulling.ts';
@@ -165,6 +166,6 @@ async function checkUsers({ htpasswd }: AccessOptions): Promise<void> {
 function findMissingLayers({ layers }: Config['rules'][number], at: number): readonly ConfigFault[] {
   return layers.flatMap((layer, index) => {
     const isMissing = (layer.kind === 'directory' || layer.kind === 'file') && !existsSync(layer.path);
-    return isMissing ? [{ key: `rules.${at}.layers.${index}`, message: `there is no ${layer.path}` }] : [];
+    return isMissing ? [{ key: `rules.${at}.layers.${index}`, message: describeMissing(layer.path) }] : [];
   });
 }

@@ -88,7 +88,8 @@ export function httpUrl() {
     const url = URL.parse(text);
     const isHttp = url?.protocol === 'http:' || url?.protocol === 'https:';
     if (url && isHttp && !url.username && !url.password && !url.search && !url.hash) return url;
-    const message = 'expected an http or https URL without credentials, query or fragment';
+    const message =
+      'expected an http or https URL without credentials, query or fragment, such as https://registry.example:5000';
     context.addIssue({ code: 'custom', message });
     return z.NEVER;
   });

@@ -46,12 +46,31 @@ export function connectionFailure(cause: unknown, { upstream, action, keys }: Re
   const options = { status: 502, cause: withoutDetails(cause) };
   const message = `${upstream}: ${action}: ${reasonOf(cause)}`;
   if (cause instanceof TooLong) return new RegistryError('UNKNOWN', message, options);
-  return new Outage(
-    'UNKNOWN',
-    keys ? `${message}: check ${keys.url}, and whether Veneer can reach it` : message,
-    options,
-  );
+  return new Outage('UNKNOWN', keys ? `${message}: ${remedyOf(cause, keys.url)}` : message, options);
 }
+
+/** What helps, by the code of the error. A name that does not resolve is most often a typing error in an image's name. */
+function remedyOf(cause: unknown, key: string): string {
+  const code = codeIn(cause) ?? '';
+  if (['ENOTFOUND', 'EAI_AGAIN'].includes(code)) {
+    return `its name does not resolve: check the name of the registry, or ${key}`;
+  }
+  if (code === 'EPROTO' || code.startsWith('ERR_SSL_')) {
+    return `it does not speak TLS there: write ${key} with http:// if it is plain HTTP, or correct the port`;
+  }
+  if (UNKNOWN_CA.includes(code)) {
+    return `its certificate is of a CA that Veneer does not know: set ${key.replace(/url$/, 'tls.ca')}`;
+  }
+  if (code === 'CERT_HAS_EXPIRED') return 'its certificate has expired, and its operator has to renew it';
+  return `check ${key}, and whether Veneer can reach it`;
+}
+
+const UNKNOWN_CA: readonly string[] = [
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+];
 
 /** A library's error reduced to its message: logs show every field, and HTTPParserError contains the answer's bytes. */
 function withoutDetails(cause: unknown): Error {
@@ -160,7 +179,11 @@ export function isTimeout(cause: unknown): boolean {
 
 function reasonOf(cause: unknown): string {
   if (cause instanceof TooLong) return cause.message;
-  if (cause instanceof Error && 'code' in cause && typeof cause.code === 'string')
-    return `connection failed (${cause.code})`;
-  return 'connection failed';
+  const code = codeIn(cause);
+  return code === undefined ? 'connection failed' : `connection failed (${code})`;
+}
+
+/** Of the system, or of TLS. */
+function codeIn(cause: unknown): string | undefined {
+  return cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined;
 }

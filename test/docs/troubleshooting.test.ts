@@ -15,6 +15,7 @@ const source = globSync('src/**/*.ts', { cwd: ROOT })
 const shown = [
   'docs/prompt.md',
   'test/main.test.ts',
+  'test/upstream/failure.test.ts',
   'docs/quick-start-pull.md',
   'docs/quick-start-augment.md',
   ...globSync('test/clients/*.ts', { cwd: ROOT }),

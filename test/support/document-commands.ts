@@ -37,7 +37,7 @@ export function isRun(trial: Trial | undefined): trial is Ran {
 }
 
 /** It installs packages, and continues. */
-const START = { test: 'test/main.test.ts' } as const;
+const START = { test: 'test/clients/tour.test.ts' } as const;
 const RULES_CHANGED = 'until curl -s http://localhost:8080/v1/rules | grep -q company; do sleep 0.1; done';
 const CLIENTS_OF_WAVE = { test: 'test/app/client-flows.test.ts' } as const;
 const PULL_ALPINE = 'docker pull -q localhost:8080/library/alpine:3';

@@ -131,8 +131,14 @@ function explain(cause: unknown, path: string): unknown {
   if (cause instanceof InvalidLayer)
     return cause.message.includes(path) ? cause : new InvalidLayer(`${path}: ${cause.message}`, { cause });
   if (!(cause instanceof Error && 'code' in cause && 'syscall' in cause)) return cause;
-  if (cause.code === 'ENOENT') return new InvalidLayer(`there is no ${path}`, { cause });
+  if (cause.code === 'ENOENT') return new InvalidLayer(describeMissing(path), { cause });
   return new InvalidLayer(`cannot read ${'path' in cause ? cause.path : path} (${cause.code})`, { cause });
+}
+
+/** With the place where a relative path was looked for. */
+export function describeMissing(path: string): string {
+  const place = resolve(path);
+  return `there is no ${path}${place === path ? '' : ` (${place})`}`;
 }
 
 // Remembers across restarts what was read from directories and files of this machine: unchanged ones are not read again.
