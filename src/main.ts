@@ -12,7 +12,7 @@ if (Number.parseInt(node, 10) < OLDEST_NODE) {
   process.exit(1);
 }
 
-// By default V8 lets garbage grow to several times the live heap, and a container is killed for memory that nobody needs. Much lower
+// By default V8 lets garbage grow to several times the live heap, and a container is killed for unused memory. Much lower
 // values, though, start a major collection every few megabytes of streamed bodies: docs/decisions/0020-hot-paths.md.
 setFlagsFromString('--heap-growing-percent=80');
 // Keeps the young generation at 3 MiB instead of up to 96: survivors are promoted a little sooner.

@@ -34,7 +34,7 @@ export interface Access {
   requireCaller(caller: Caller): void;
   /** Issues bearer tokens; undefined where none are needed. */
   readonly bearer: TokenIssuer | undefined;
-  /** Browser sessions; undefined where nobody can log in. */
+  /** Browser sessions; undefined if logging in is not possible. */
   readonly sessions: Sessions | undefined;
   close(): Promise<void>;
 }

@@ -80,7 +80,7 @@ export function createPasswords({
   return {
     async check({ username, password }, address) {
       if (truncates(password)) {
-        throw new RegistryError('UNAUTHORIZED', 'a password longer than 72 bytes cannot be told apart by bcrypt');
+        throw new RegistryError('UNAUTHORIZED', 'a password must have at most 72 bytes, the limit of bcrypt');
       }
       const hashes = await users.read();
       const own = hashes.get(username);

@@ -5,7 +5,10 @@ import { placementSchema } from './placement.ts';
 
 const layerBytes = { digest: z.string().refine(isDigest, 'expected a digest'), size: z.int().nonnegative() };
 
-/** Stored with the token it was submitted with, at an http(s) address, a blob of some repository, or in the rule layer store. */
+/**
+ * Stored with the token it was submitted with, at an http(s) address, a blob of some repository, or in the rule layer store (`shelf` in
+ * records).
+ */
 const givenSchemas = [
   z.object({ ...layerBytes, kind: z.literal('stored') }),
   z.object({ ...layerBytes, kind: z.literal('url'), url: z.string() }),

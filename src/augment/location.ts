@@ -38,7 +38,7 @@ export function parseLocation(text: string): LayerLocation {
   }
 }
 
-/** Checked, but not decoded yet: a request that lacks the rights should cost no more than this. */
+/** Checked, but not decoded yet, to keep requests without the necessary rights cheap. */
 function parseData(text: string): () => Uint8Array {
   const comma = text.slice(0, MAX_MEDIA_TYPE).indexOf(',');
   if (comma >= 0 && !/^(?:[\w.+-]+\/[\w.+-]+)?(?:;[\w.+-]+=[\w.+-]+)*;base64$/i.test(text.slice(0, comma))) {

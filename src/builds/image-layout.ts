@@ -1,4 +1,5 @@
-// One image of one platform in a folder, as image-spec "OCI Image Layout" has it: other programs read that without a registry and credentials.
+// One image of one platform in a folder, as image-spec "OCI Image Layout" has it: other programs read that without a registry and
+// credentials.
 import { createWriteStream } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -16,7 +17,7 @@ interface LayoutOptions {
   readonly signal: AbortSignal;
 }
 
-/** `message` is for people. */
+/** The message is safe to show to callers. */
 export class InvalidLayout extends Error {
   override readonly name = 'InvalidLayout';
 }
@@ -42,7 +43,7 @@ async function putBlob(folder: string, digest: Digest, write: (file: string) => 
   await write(join(kind, digestHex(digest)));
 }
 
-/** What is stored is verified as it is read; no more is written than the descriptor has. */
+/** Content is verified while it is read; no more is written than the descriptor's size. */
 async function download(
   { digest, size }: Descriptor,
   file: string,

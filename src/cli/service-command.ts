@@ -27,7 +27,7 @@ interface ServerOption {
   readonly server?: string;
 }
 
-/** The command was interrupted; the build continues. The message is for people. */
+/** The command was interrupted; the build continues. The message says how to follow it. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';
 }

@@ -141,7 +141,7 @@ async function readReady(service: Service) {
 /** The last ones that failed. */
 async function listFailed(builds: BuildsClient): Promise<readonly FailedBuild[]> {
   const found: readonly Build[] = await builds.list({ limit: MAX_FAILED, status: 'failed', after: undefined });
-  return found.map(({ buildId, reason = 'it tells no reason' }) => ({
+  return found.map(({ buildId, reason = 'no reason given' }) => ({
     id: buildId,
     reason: reason.split('\n', 1)[0] ?? '',
   }));

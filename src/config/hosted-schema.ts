@@ -54,7 +54,7 @@ function collectSchema() {
         .union([z.literal('off').transform(() => undefined), duration({ minMs: TEN_MINUTES_MS })])
         .prefault('24h'),
       grace: duration().prefault('24h'),
-      /** Absent: untagged manifests are kept. */
+      /** Absent: untagged manifests are retained. */
       untagged: z.union([z.literal('never').transform(() => undefined), duration()]).prefault('never'),
     })
     .transform(({ every, grace, untagged }) => ({ everyMs: every, graceMs: grace, untaggedMs: untagged }));

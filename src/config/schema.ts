@@ -236,7 +236,7 @@ function stateSchema(env: Environment) {
   return z.strictObject({ postgres: postgres.optional() });
 }
 
-/** Where the bytes are that nobody else has. Absent: in the data directory. */
+/** The store of content that cannot be refetched. Absent: the data directory. */
 function contentSchema() {
   const s3 = z
     .strictObject({

@@ -1,5 +1,5 @@
-// A bucket of an S3 service. The SDK is loaded when a bucket is opened: it takes memory that nobody else should pay for. What fails because the
-// service is away is tried again for some seconds, and is UNAVAILABLE then; no error has a cause, since those of the SDK quote signed requests.
+// A bucket of an S3 service. The SDK is only loaded when a bucket is opened, since it takes much memory. What fails because the service is
+// away is tried again for some seconds, and is UNAVAILABLE then; no error has a cause, since those of the SDK quote signed requests.
 import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import pLimit from 'p-limit';
@@ -84,7 +84,9 @@ const PARTS_AT_ONCE = 2;
 const MAX_UPLOADS = 2;
 const RETRY_AFTER_SECONDS = 5;
 
-/** Does not ask the service anything. `onFault` is called with each new reason why it cannot be used, and with undefined when it is back. */
+/**
+ * Does not ask the service anything. `onFault` is called with each new reason why it cannot be used, and with undefined when it is back.
+ */
 export async function openBucket(
   { bucket, endpoint, region, prefix, pathStyle }: BucketOptions,
   { onFault = () => {} }: { readonly onFault?: (fault: BucketFault | undefined) => void } = {},

@@ -14,7 +14,7 @@ export interface DiskStoreOptions {
   readonly directory: string;
   /** Reserves part of the budget for all content, for a size as far as it is known. */
   readonly claimBudget?: ((need: Need) => SpaceClaim | undefined) | undefined;
-  /** When to abandon content that nobody reads. */
+  /** When to abandon content without readers. */
   readonly unread?: UnreadPolicy | undefined;
   /** Memory for cached checksums. Default: a little of its own. */
   readonly memory?: Pick<Memory, 'openCache'> | undefined;

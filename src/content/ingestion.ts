@@ -28,7 +28,7 @@ export interface UnreadPolicy {
   readonly graceMs: number;
   /** The time it continues in total, if it is worth finishing and would be complete by then at the current rate. */
   readonly finishMs: number;
-  /** Whether to finish it, given how much has arrived, though nobody reads. Not called where the size is unknown. */
+  /** Whether to finish it, given how much has arrived, although it has no readers. Not called where the size is unknown. */
   readonly isWorthFinishing: (bytes: number, size: number) => boolean;
 }
 
@@ -73,7 +73,7 @@ export function createIngestion({
     if (watermark.current.state !== 'verified') watermark.change({ state: 'failed', error });
     throw error;
   });
-  // Readers see failures in their streams: nobody has to await these promises.
+  // Readers see failures in their streams, so these promises need not be awaited.
   done.catch(() => {});
   begun.promise.catch(() => {});
   return {

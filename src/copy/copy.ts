@@ -16,7 +16,9 @@ import { type CopyPlan, type PlannedBlob, type PlannedManifest, planCopy, readRe
 import { type Changes, type CopiedImage, type CopySource, type CopySourceDeps, openCopySource } from './copy-source.ts';
 import type { MountingDestination, OpenMountingDestination } from './destination.ts';
 
-/** Of all platforms, or of some: one gives its image, several an index of exactly those. Without changes, what is copied keeps its digest. */
+/**
+ * Of all platforms, or of some: one gives its image, several an index of exactly those. Without changes, what is copied keeps its digest.
+ */
 export function createCopy(deps: CopyImageDeps): Execute<CopySpec> {
   return async ({ source, platforms, changes }, options) => {
     const locate = () => {
@@ -96,7 +98,7 @@ async function copyImage(
   return { digest: source.root.digest, ...(platforms.length > 0 && { platforms }) };
 }
 
-/** Signatures and other referrers of unchanged images are pushed first: nobody pulls the image without them. */
+/** Signatures and other referrers of unchanged images are pushed first, so that the image is never visible without them. */
 async function planImage(image: CopiedImage, { root, readManifest }: CopySource, tag: string): Promise<CopyPlan> {
   const roots = [{ manifest: root, tags: [tag] }];
   const plan = await planCopy(roots, readManifest);

@@ -68,10 +68,10 @@ export function createEndpoint({
 
   async function restore(): Promise<void> {
     try {
-      const kept = await outbox.restore(limits.maxQueued + limits.maxBatch);
+      const restored = await outbox.restore(limits.maxQueued + limits.maxBatch);
       // A slow store may list events that were added meanwhile.
       const here = new Set(waiting.map(({ key }) => key));
-      waiting.unshift(...kept.filter(({ key }) => !here.has(key)));
+      waiting.unshift(...restored.filter(({ key }) => !here.has(key)));
       dropOverflow();
     } finally {
       schedule();
@@ -130,7 +130,7 @@ export function createEndpoint({
 // only: there are many, and each would cost a sync of the disk.
 
 interface Outbox {
-  /** `kept` resolves when the event is on disk, and never rejects: errors are logged. */
+  /** `stored` resolves when the event is on disk, and never rejects: errors are logged. */
   keep(event: RegistryEvent): OutboxEntry;
   /** Forgets an event that was delivered or dropped. Never rejects: errors are logged, and the event is sent again after a restart. */
   release(entry: OutboxEntry): Promise<void>;
@@ -170,8 +170,8 @@ export function createOutbox({
       // The time, but strictly ascending within a millisecond: keys are in the order of events.
       last = Math.max(last + 1, now().getTime() * 1000);
       const key = `${prefix}${String(last).padStart(16, '0')}`;
-      const kept = events.put(key, event, { expiresAt: new Date(now().getTime() + KEEP_MS) });
-      return { event, key, stored: kept.catch(report('an event could not be stored')) };
+      const stored = events.put(key, event, { expiresAt: new Date(now().getTime() + KEEP_MS) });
+      return { event, key, stored: stored.catch(report('an event could not be stored')) };
     },
     async release({ key, stored }) {
       await stored;

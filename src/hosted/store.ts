@@ -208,8 +208,8 @@ const SETS = 4096;
 const SET_SIZE = 32;
 
 /**
- * The latest accesses, in 1.5 MiB however many there are. A key is known by 44 bits of its hash: one that has them in common with another counts
- * as accessed when that was, and stays a little longer.
+ * The latest accesses, in 1.5 MiB however many there are. A key is known by 44 bits of its hash: one that has them in common with another
+ * counts as accessed when that was, and stays a little longer.
  */
 function createAccessTimes() {
   const [seed = 0, otherSeed = 0] = crypto.getRandomValues(new Uint32Array(2));
@@ -247,7 +247,7 @@ function createAccessTimes() {
   };
 }
 
-/** FNV-1a. The seed is a secret: nobody can bring keys that all fall into one set. */
+/** FNV-1a, with a secret seed to prevent crafted keys that all fall into one set. */
 function hash(text: string, seed: number): number {
   let mixed = seed;
   for (let at = 0; at < text.length; at += 1) mixed = Math.imul(mixed ^ text.charCodeAt(at), 0x01000193);

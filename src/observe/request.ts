@@ -36,7 +36,7 @@ export interface RequestFacts {
   reference: string | undefined;
   /** The name of the caller; undefined for one without. */
   caller: string | undefined;
-  /** What the request changes, or tries to; undefined for one that only reads. */
+  /** The change that the request makes, or attempts; undefined for one that only reads. */
   action: RequestAction | undefined;
   /** The error of a response with a status of 400 or more, or of a body that broke. */
   error: RequestError | undefined;
@@ -56,7 +56,7 @@ export interface RequestFacts {
 interface RequestAction {
   /** A noun and a verb, such as `token.revoke`. */
   readonly name: string;
-  /** What it is done to, where path, repository and reference do not tell. Without secrets, in one line. */
+  /** The target of the action, if path, repository and reference do not show it. Without secrets, in one line. */
   readonly target: string | undefined;
 }
 

@@ -50,7 +50,7 @@ interface Scanned {
   readonly spdx: string | undefined;
 }
 
-/** Throws ScanFailure, or the signal's reason. `log` gets lines for people. */
+/** Throws ScanFailure, or the signal's reason. `log` gets lines of text. */
 export type Scanner = (image: ScannedImage, log: (line: string) => void, signal: AbortSignal) => Promise<Scanned>;
 
 /** The message is one line, and safe to show to callers. */

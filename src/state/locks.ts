@@ -1,11 +1,11 @@
-// Locks by key: of one process, in memory, and of all processes that share records, as leases in these. A lease is a record that expires: only
-// compare-and-set is needed of the store, and a write that relies on the lock expects the record, in its own transaction.
+// Locks by key: of one process, in memory, and of all processes that share records, as leases in these. A lease is a record that expires:
+// only compare-and-set is needed of the store, and a write that relies on the lock expects the record, in its own transaction.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pLimit, { type LimitFunction } from 'p-limit';
 import { type Expectation, type Lock, type Locks, RecordConflict, type RecordStore, RecordStoreBusy } from './store.ts';
 
-/** Where nobody else writes the records. Nothing can take such a lock away, so it needs no fence. */
+/** For records that no other process writes. Such a lock cannot be lost, so it needs no fence. */
 export function createProcessLocks(): Locks {
   const queues = createQueues();
   return {
@@ -21,15 +21,15 @@ const ALONE: Lock = { fence: [], lost: new AbortController().signal };
 
 interface SharedLocksDeps {
   readonly store: Pick<RecordStore, 'write'>;
-  /** Calls `wake` when somebody gives the key back, as far as that is heard; returns how to stop it. */
+  /** Calls `wake` when the lock of the key is released, as far as that is notified; returns a function that stops watching. */
   readonly watch?: ((key: string, wake: () => void) => () => void) | undefined;
-  /** Awaited before the work of a new lease: from then on this process reads what earlier holders wrote. */
+  /** Awaited before work starts under a new lease, so that it reads the writes of earlier holders. */
   readonly catchUp?: (() => Promise<void>) | undefined;
-  /** How long a holder that no longer renews its lease keeps others out. */
+  /** How long a lease that is no longer renewed blocks others. */
   readonly ttlMs?: number;
-  /** How long to wait for another process. */
+  /** The longest wait for another process. */
   readonly waitMs?: number;
-  /** Between attempts that nobody wakes. */
+  /** The interval between attempts without a notification. */
   readonly pollMs?: number;
 }
 

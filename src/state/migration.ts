@@ -1,5 +1,5 @@
-// Copies all records from one store to another, such as from a file to a database. What is there already is compared, not written again, so an
-// interrupted copy is resumed by another run; a record in the target marks it as incomplete until all of it was read and compared.
+// Copies all records from one store to another, such as from a file to a database. What is there already is compared, not written again, so
+// an interrupted copy is resumed by another run; a record in the target marks it as incomplete until all of it was read and compared.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { RecordPosition, ServiceStore, StoredRecord } from './acknowledged.ts';
@@ -61,13 +61,13 @@ export async function requireComplete(records: Pick<ServiceStore, 'get'>, name: 
   const mark = await records.get(MARK.collection, MARK.key).catch(() => undefined);
   if (!mark) return;
   throw new RecordStoreFailed(
-    `the copy of the records in ${name} is incomplete: run \`veneer migrate\` again with the same options, or go on with the records that it was made from`,
+    `the copy of the records in ${name} is incomplete: run \`veneer migrate\` again with the same options, or continue with the records that it was made from`,
   );
 }
 
 /**
- * Makes the wanted records of `to` those of `from`, and compares both in the end. Throws RecordStoreFailed where they differ, as when somebody
- * changes them meanwhile.
+ * Makes the wanted records of `to` those of `from`, and compares both in the end. Throws RecordStoreFailed where they differ, as when
+ * somebody changes them meanwhile.
  */
 export async function copyAll(from: Store, to: Store, { isWanted, onProgress }: CopyOptions): Promise<Copied> {
   const isCopied = ({ collection }: StoredRecord) => isWanted(collection) && !LEFT_OUT.includes(collection);

@@ -61,9 +61,9 @@ interface TlsOptions {
 }
 
 /**
- * Opens the records, and migrates them to this release. One process at a time holds them, or several that all share them: they have a number, and
- * the writes of an earlier holder fail. Throws RecordStoreHeld where another process has them, RecordStoreFailed for a server that cannot be
- * used, or for records of a newer release. The caller closes the store.
+ * Opens the records, and migrates them to this release. One process at a time holds them, or several that all share them: they have a
+ * number, and the writes of an earlier holder fail. Throws RecordStoreHeld where another process has them, RecordStoreFailed for a server
+ * that cannot be used, or for records of a newer release. The caller closes the store.
  */
 export async function openPostgresStore(options: PostgresOptions): Promise<PostgresStore> {
   const {
@@ -160,9 +160,9 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
   }
 
   async function changeIfExpected(changes: readonly Change[], ids: readonly string[], values: readonly unknown[]) {
-    // Nobody reads a lease from the cache, and whoever waits for it waits for its end.
-    const isHeard = changes.some(({ kind, collection }) => kind === 'delete' || collection !== LEASES);
-    const announcement = isHeard ? announcementOf(ids) : null;
+    // Leases are never read from the cache, and waiting processes only need to know when they end.
+    const isAnnounced = changes.some(({ kind, collection }) => kind === 'delete' || collection !== LEASES);
+    const announcement = isAnnounced ? announcementOf(ids) : null;
     const parameters = [holder.number, listener.channel, announcement, time(), ...values];
     const [row] = await query<{ conflict: string | null }>(statements.change, parameters)
       .catch(error => {
@@ -263,7 +263,7 @@ interface Holder {
   readonly id: string;
   /** Incremented by each process that takes hold of them, or by the first of several that share them. */
   readonly number: string;
-  /** Whether nobody had them before. */
+  /** Whether they were never held before. */
   readonly isFirst: boolean;
 }
 
@@ -309,20 +309,20 @@ function createListener({
   let fault: string | undefined;
   const closing = new AbortController();
 
-  function stopHearing(): void {
+  function stopListening(): void {
     heardAt = Number.NEGATIVE_INFINITY;
   }
 
-  /** By the ids of their leases: who waits for a lock. */
+  /** Waiters for locks, by the ids of their leases. */
   const waiting = new Map<string, Set<() => void>>();
 
-  function hear(ids: readonly string[] | undefined): void {
+  function onAnnouncement(ids: readonly string[] | undefined): void {
     forget(ids);
     for (const id of ids ?? waiting.keys()) for (const wake of waiting.get(id) ?? []) wake();
   }
 
   function forget(ids: readonly string[] | undefined): void {
-    // Locks come and go all the time, and nobody caches them.
+    // Locks change frequently, and are never cached.
     if (ids?.every(id => id.startsWith(`${LEASES}/`))) return;
     version += 1;
     if (ids) for (const id of ids) cache.delete(id);
@@ -335,9 +335,9 @@ function createListener({
     // A connection that breaks ends its heartbeat.
     next.on('error', () => {});
     next.on('end', () => {
-      if (client === next) stopHearing();
+      if (client === next) stopListening();
     });
-    next.on('notification', ({ payload }) => hear(idsOf(payload)));
+    next.on('notification', ({ payload }) => onAnnouncement(idsOf(payload)));
     try {
       await next.connect();
       await next.query(`LISTEN ${channel}`);
@@ -410,7 +410,7 @@ function createListener({
         if (closing.signal.aborted) return;
         fault = toError(error).message;
       }
-      stopHearing();
+      stopListening();
       void client?.end().catch(() => {});
       client = undefined;
       await setTimeout(waitMs, undefined, { signal: closing.signal, ref: false }).catch(() => {});
@@ -431,7 +431,7 @@ function createListener({
     },
     /** From then on what was committed before is known: the server announces that before it answers. Otherwise nothing is cached. */
     async catchUp(): Promise<void> {
-      if (client) await ping(client).catch(stopHearing);
+      if (client) await ping(client).catch(stopListening);
     },
     findFault: () => fault,
     get cache() {

@@ -70,8 +70,8 @@ export interface Expectation {
 
 export interface Locks {
   /**
-   * Runs `work` while nobody else has the key. Those of one process come in order, and several processes in any. Must not be nested under
-   * one key. Throws RecordStoreBusy where others have it for too long.
+   * Runs `work` exclusively under its key: in order within a process, in any order across processes. Must not be nested under
+   * one key. Throws RecordStoreBusy if others hold the lock for too long.
    */
   withLock<T>(key: string, work: (lock: Lock) => Promise<T>): Promise<T>;
   /** The same where the key is free; otherwise undefined, and `work` does not run. */

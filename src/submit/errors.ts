@@ -43,7 +43,7 @@ export function toSourceError(error: unknown, image: string): unknown {
 const RETRY_AFTER_SECONDS = 30;
 
 /**
- * An unsupported build becomes a 400, a full queue a 429, and a build whose builder does not answer at present a 503. Any other error is
+ * An unsupported build becomes a 400, a full queue a 429, and a build whose builder currently does not answer a 503. Any other error is
  * returned unchanged.
  */
 export function toBuildError(error: unknown): unknown {

@@ -11,10 +11,10 @@ export function createBuildRateLimiter(rates: CallerRates): CallerRateLimiter {
   return createCallerRateLimiter(rates, { what: 'builds', units: 'platforms', key: 'builds.rate' });
 }
 
-/** Every function throws ApiError or RegistryError, in words for people. */
+/** Every function throws ApiError or RegistryError, with messages for the requester. */
 export interface RateLimitedBuilds {
   submit(requester: Requester, spec: Spec, packages?: PackagesRecord): Promise<Submitted>;
-  /** What `submit` would answer. Nothing is started, kept or counted. */
+  /** The result that `submit` would return, without starting, storing or counting anything. */
   preview(requester: Requester, spec: Spec, packages?: PackagesRecord): Promise<Submitted>;
   /** As Builds has it. */
   retry(requester: Requester, build: BuildRecord): Promise<BuildRecord>;

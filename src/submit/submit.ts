@@ -36,7 +36,7 @@ export interface Submission {
   readonly moved?: readonly PlatformMoves[] | undefined;
 }
 
-/** The signal aborts the work. Throws ApiError or RegistryError, with messages for people. */
+/** The signal aborts the work. Throws ApiError or RegistryError, with messages for the requester. */
 export type Submit = (requester: Requester, request: SubmitRequest, signal: AbortSignal) => Promise<Submission>;
 
 interface SubmitDeps

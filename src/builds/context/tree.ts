@@ -166,7 +166,7 @@ function checkText(name: string, what: 'name' | 'target', text: string): void {
   }
 }
 
-/** The context cannot be used. `message` is for people: it names the entry and the rule, and holds no secret. */
+/** The context cannot be used. The message names the entry and the rule, and contains no secret. */
 export class InvalidContext extends Error {
   override readonly name = 'InvalidContext';
 }

@@ -21,7 +21,7 @@ const READABLE = { directory: 0o500, file: 0o400 } as const;
 export type Modes = ReadonlyMap<string, number>;
 
 /**
- * Unpacks what `storeContext` has stored into an empty directory, to which nobody else can write. Returns the modes, by name, of entries
+ * Unpacks what `storeContext` has stored into an empty directory that no other user can write to. Returns the modes, by name, of entries
  * that this process could not read with them, and which are readable here instead: only root needs no such exception. Throws
  * ContentMismatch where the bytes do not match the digest: anything written by then must be discarded.
  */

@@ -125,7 +125,7 @@ async function buildOnAny(deps: ImageExecutorDeps, building: Building): Promise<
       const names = [...others.keys()].map(({ name }) => name).join(', ');
       building.options.report({
         kind: 'note',
-        text: `${error.backend.name} failed: ${error.message}; ${names} goes on`,
+        text: `${error.backend.name} failed: ${error.message}; ${names} continues`,
       });
       assigned = others;
     }

@@ -8,13 +8,16 @@ import type { ContainerFileSpec } from '../spec.ts';
 type Assigned = ReadonlyMap<Backend, readonly Platform[]>;
 
 export interface Platforms {
-  /** What each backend can build for at present, in the configured order. */
+  /** The platforms that each backend can currently build for, in the configured order. */
   list(): Promise<readonly Capabilities[]>;
-  /** The last answers, without waiting: backends are probed again in the background once theirs are old. Those that never answered are left out. */
+  /**
+   * The last answers, without waiting: backends are probed again in the background once theirs are old. Those that never answered are left
+   * out.
+   */
   listKnown(): readonly Capabilities[];
   /**
-   * Assigns each platform to the first backend, in the configured order, that supports it and the spec. No backend has an empty list. Throws
-   * UnsupportedPlatform unless each of the spec's platforms has a backend that is none of `without`.
+   * Assigns each platform to the first backend, in the configured order, that supports it and the spec. No backend has an empty list.
+   * Throws UnsupportedPlatform unless each of the spec's platforms has a backend that is none of `without`.
    */
   assign(spec: ContainerFileSpec, without?: ReadonlySet<Backend>): Promise<Assigned>;
 }
@@ -130,11 +133,11 @@ function cached(work: () => Promise<Capabilities>, options: ProbeOptions): Cache
   };
 }
 
-/** `message` is for people: each platform that cannot be built, and what can. */
+/** The message lists each platform that cannot be built, and those that can. */
 export class UnsupportedPlatform extends Error {
   override readonly name = 'UnsupportedPlatform';
   readonly platforms: readonly Platform[];
-  /** Whether a backend that might support it does not answer at present. */
+  /** Whether a backend that might support it currently does not answer. */
   readonly isTransient: boolean;
 
   constructor(platforms: readonly Platform[], all: readonly Capabilities[], spec: ContainerFileSpec) {

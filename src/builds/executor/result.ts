@@ -37,7 +37,9 @@ export async function checkTag({ image, digest }: Built, destination: Destinatio
   if (found !== digest) throw wrong(`${image} is ${found ?? 'not there'}, but the builder reported ${digest}`);
 }
 
-/** Throws BuildFailure, which names what is missing or unexpected, unless the image has exactly the platforms and attestations of the spec. */
+/**
+ * Throws BuildFailure, which names what is missing or unexpected, unless the image has exactly the platforms and attestations of the spec.
+ */
 export async function checkPlatforms(
   spec: ContainerFileSpec,
   built: Built,
@@ -109,7 +111,8 @@ function findPlatformFaults(spec: ContainerFileSpec, { images }: Result): readon
 }
 
 function findAttestationFault(spec: ContainerFileSpec, { images, attestations }: Result): string | undefined {
-  if (!wantsAttestations(spec)) return attestations.length > 0 ? 'nobody asked for its attestations' : undefined;
+  if (!wantsAttestations(spec))
+    return attestations.length > 0 ? 'it has attestations that were not requested' : undefined;
   const subjects = attestations.map(({ subject }) => subject);
   const bare = images.filter(({ descriptor }) => !subjects.includes(descriptor.digest));
   if (bare.length === 0) return undefined;

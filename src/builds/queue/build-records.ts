@@ -10,7 +10,7 @@ import { splitId } from './id.ts';
 
 export interface BuildRecords {
   /**
-   * Durable when it resolves. The crash history is kept until the build has ended, the record until its retention ends.
+   * Durable when it resolves. The crash history is retained until the build has ended, the record until its retention ends.
    */
   save(record: BuildRecord, crashHistory: CrashHistory): Promise<void>;
   /** Undefined also for an unreadable record, which is logged: an older release may have written it. */

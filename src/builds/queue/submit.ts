@@ -1,4 +1,4 @@
-// Admits builds: one for equal specs, and no more than may be queued.
+// Admits builds: one for equal specs, up to the limits of the queue.
 import type { Digest } from '../../oci/digest.ts';
 import { createProcessLocks } from '../../state/locks.ts';
 import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';

@@ -21,7 +21,7 @@ const INITIAL_CAPACITY = 1024;
 /** The maximum load factor: a search probes few slots. */
 const FULL_PART = 1 / 2;
 
-/** Linear probing by hash, mixed with a secret seed so that nobody can craft digests that collide. */
+/** Linear probing by hash, mixed with a secret seed to prevent crafted collisions. */
 export function createDigestTable(): DigestTable {
   const [seed = 0, factor = 0] = crypto.getRandomValues(new Uint32Array(2));
   const bytes = Buffer.alloc(WORDS * 4);

@@ -1,4 +1,4 @@
-// Eviction: removes the least recently used content, in small steps between other work. A reader that has begun continues from its open
+// Eviction: removes the least recently used content, in small steps between other work. A reader that has started continues from its open
 // file.
 import { setImmediate } from 'node:timers/promises';
 import type { ContentStore } from '../../content/store.ts';

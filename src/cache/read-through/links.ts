@@ -1,7 +1,7 @@
 // Links: which content each repository received. Content is stored once, but served only through a repository that links it, and only
 // receiving the bytes creates a link: the whole body, verified, from this upstream for this repository. An upstream's claim to have some
 // content proves nothing, since any registry can claim any digest. Content fetched with clients' credentials is linked for their scope
-// only, for as long as that lasts; for the cache itself, which serves nobody, under no scope.
+// only, for as long as that lasts; for the cache itself, which serves no client, without a scope.
 import { z } from 'zod';
 import type { Memory } from '../../memory.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';

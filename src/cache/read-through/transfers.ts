@@ -29,16 +29,17 @@ interface TransferRequest {
 export interface TransfersDeps {
   readonly content: ContentStore;
   /**
-   * Called for each transfer that broke, sent wrong bytes or could not be stored after it had begun: readers only see their connection cut.
+   * Called for each transfer that broke, sent wrong bytes or could not be stored after it had started: readers only see a broken
+   * connection.
    */
   readonly onFailed: (digest: Digest, error: unknown) => void;
-  /** Called for a part that went to a client by itself and had other bytes than the whole blob has. Default: nobody hears of it. */
+  /** Called for a range that was passed on separately and differs from the same range of the whole blob. Default: not reported. */
   readonly onWrongPart?: ((digest: Digest, error: unknown) => void) | undefined;
 }
 
 /** One transfer into the store for each key at a time; concurrent requests follow it. */
 interface Transfers {
-  /** A running transfer, until its result can be found by everyone who looks for it. */
+  /** A running transfer, until its result can be found in the store. */
   find(key: string): Blob | undefined;
   /** Starts it unless it is running. */
   join(request: TransferRequest): Promise<Blob>;
@@ -117,9 +118,9 @@ const MAX_PARTS = 100;
 type OpenPart = (range: ByteRange, signal: AbortSignal) => Promise<ReadableStream<Uint8Array>>;
 
 /**
- * Parts that clients request long before a transfer has them, such as the end of a layer, which lazy pullers read first. A part is passed on
- * unverified, as nothing can verify a part by the digest of the whole; it is compared with the whole as soon as that is stored. The result is
- * undefined for a part that is to come from the transfer.
+ * Parts that clients request long before a transfer has them, such as the end of a layer, which lazy pullers read first. A part is passed
+ * on unverified, as nothing can verify a part by the digest of the whole; it is compared with the whole as soon as that is stored. The
+ * result is undefined for a part that is to come from the transfer.
  */
 function createFarParts({
   ingestion,
@@ -185,7 +186,7 @@ function passPart(
   },
 ): ReadableStream<Uint8Array> {
   const stop = new AbortController();
-  // A transfer goes on only while it has readers.
+  // A transfer only continues while it has readers.
   const reader = openRest(start);
   const part = openPart(stop.signal).then(streamSource);
   part.catch(() => {});

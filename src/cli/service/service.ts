@@ -10,7 +10,7 @@ export interface Service {
   readonly token?: string | undefined;
 }
 
-/** The request failed; the message says why, and is for people. */
+/** The request failed; the message is for the user, and says why. */
 export class ServiceRefused extends Error {
   override readonly name = 'ServiceRefused';
   readonly isUnreachable: boolean;
@@ -126,7 +126,10 @@ export function parseJson(text: string): unknown {
 
 const MAX_LINE_CHARACTERS = 64 * 1024 * 1024;
 
-/** Each without its line break; reads the body to its end or cancels it. Where the connection breaks it throws ServiceRefused, with `advice`. */
+/**
+ * Each without its line break; reads the body to its end or cancels it. Where the connection breaks it throws ServiceRefused, with
+ * `advice`.
+ */
 export async function* linesOf({ body, url }: Response, advice: string): AsyncGenerator<string> {
   let rest = '';
   const decoder = new TextDecoder();

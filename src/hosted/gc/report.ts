@@ -1,4 +1,4 @@
-// What a garbage collection did, or would do: for people, for programs that read it as JSON, and as lines while it runs.
+// The report of a garbage collection: as text, as JSON, and as lines while it runs.
 import { z } from 'zod';
 
 const count = z.int().nonnegative();

@@ -40,9 +40,9 @@ const NAMES: Readonly<Record<string, string>> = {
 
 function describeFile({ runtime, file }: RuntimeFile): Html {
   const name = NAMES[runtime] ?? runtime;
-  const told =
+  const instructions =
     'reason' in file
       ? note('warn', file.reason)
       : html`${copyable(`the file for ${name}`, file.content)}<pre class="steps" tabindex="0" aria-label="Next steps for ${name}">${file.hints.join('\n')}</pre>`;
-  return html`<h2>${name}</h2>${told}`;
+  return html`<h2>${name}</h2>${instructions}`;
 }

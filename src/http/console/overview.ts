@@ -76,8 +76,8 @@ const FAULTS: Readonly<Record<ReadinessProblem['fault'], string>> = {
 async function describeCondition({ check }: OverviewDeps): Promise<Html> {
   const { parts, notes } = await check();
   const isDown = parts.some(({ status }) => status === 'DOWN');
-  const told = notes.length > 0 && note('info', html`<ul>${notes.map(each => html`<li>${each}</li>`)}</ul>`);
-  if (parts.length === 0) return html`${note('ok', 'All parts work.')}${told}`;
+  const notices = notes.length > 0 && note('info', html`<ul>${notes.map(each => html`<li>${each}</li>`)}</ul>`);
+  if (parts.length === 0) return html`${note('ok', 'All parts work.')}${notices}`;
   const rows = parts.map(({ part, status, fault, reason }) => [
     html`<strong>${part}</strong>`,
     chip(status === 'DOWN' ? 'bad' : 'warn', status === 'DOWN' ? 'down' : 'degraded'),
@@ -86,7 +86,7 @@ async function describeCondition({ check }: OverviewDeps): Promise<Html> {
   ]);
   const summary = isDown ? 'Not ready: requests are not served.' : 'Requests are served, but some parts do not work.';
   return html`${note(isDown ? 'bad' : 'warn', summary)}
-${table('Parts that do not work', ['Part', 'State', { name: 'Reason', isText: true }, 'Responsible'], rows)}${told}`;
+${table('Parts that do not work', ['Part', 'State', { name: 'Reason', isText: true }, 'Responsible'], rows)}${notices}`;
 }
 
 async function describeWork({ activity, builds, cacheAdmin }: OverviewDeps): Promise<Html> {

@@ -62,7 +62,7 @@ async function live() {
   }
 }
 
-/** So many characters of a log are kept in a page. */
+/** The maximum length of a log in a page, in characters. */
 const MAX_LOG = 512 * 1024;
 
 /** The log of a build from its beginning, as it grows. At its end the page is what it has become. */

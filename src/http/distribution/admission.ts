@@ -81,7 +81,7 @@ export function createAdmission(deps: {
     return { ...origin, registry };
   }
 
-  /** A token is worth no more than the rights of the caller that it was issued to. Older versions did not record the caller. */
+  /** A token is limited to the rights of the caller that it was issued to. Older versions did not record the caller. */
   async function requireOwner(c: Context, { caller, callerNetworks, ...record }: TokenRecord): Promise<void> {
     if (caller === undefined) return;
     const holder = { subject: caller, networks: callerNetworks };

@@ -1,6 +1,6 @@
-// Answers to requests for a manifest by its digest, cached ready to send: headers and bytes go from memory to the socket, without the router and the
-// lookups. The caller and its rights are checked on every request. An answer is valid for one second, and only while no record and no rule has
-// changed, so that what expires by time alone is served for at most one second longer.
+// Answers to requests for a manifest by its digest, cached ready to send: headers and bytes go from memory to the socket, without the
+// router and the lookups. The caller and its rights are checked on every request. An answer is valid for one second, and only while no
+// record and no rule has changed, so that what expires by time alone is served for at most one second longer.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Context } from 'hono';
 import { type Access, type Caller, isBuild, subjectOf } from '../../access/access.ts';
@@ -13,7 +13,10 @@ import { INERT } from '../middleware/pages.ts';
 import { type FindAddress, nameOf, type OnBegin, type OnEnd, redactPath, watchEnd } from '../middleware/request-log.ts';
 
 export interface ReadyManifests {
-  /** Call it before anything is looked up for a request: the function that it returns caches the answer, unless nobody else may have it. */
+  /**
+   * Call it before anything is looked up for a request: the function that it returns caches the response, unless it is specific to the
+   * client.
+   */
   watch(c: Context): ((answer: ManifestAnswer) => void) | undefined;
   /** Answers a request whose response is cached. False: it did nothing. */
   answer(request: IncomingMessage, response: ServerResponse): boolean | Promise<boolean>;
@@ -176,8 +179,8 @@ const HOST = /^([a-zA-Z0-9.-]+|\[[0-9a-f:.]+\])(?::\d+)?$/;
 const OTHERS = ['if-none-match', 'origin', 'sec-fetch-site', 'content-length', 'transfer-encoding'] as const;
 
 /**
- * Undefined unless it is a plain request for a manifest by its digest. Requests with a password are left to the routes, or a wrong one would be
- * counted twice; so are pulls by token, which expires, and queries.
+ * Undefined unless it is a plain request for a manifest by its digest. Requests with a password are left to the routes, or a wrong one
+ * would be counted twice; so are pulls by token, which expires, and queries.
  */
 function askedBy(request: IncomingMessage | undefined): Question | undefined {
   if (!request) return undefined;

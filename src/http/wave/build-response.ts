@@ -17,7 +17,10 @@ export function hasEnded({ status }: BuildRecord): boolean {
   return status === 'succeeded' || status === 'failed';
 }
 
-/** The answer of /v1alpha1/builds/{id} and /v1alpha1/mirrors/{id}. Without its caller: whoever may pull the image may see this. */
+/**
+ * The response of /v1alpha1/builds/{id} and /v1alpha1/mirrors/{id}. Without the requester, as it is visible to anyone who may pull the
+ * image.
+ */
 export function buildResponse(build: BuildRecord, targetImage: string, more: BuildDetails = {}) {
   const { spec, failure } = build;
   const platforms = spec.platforms ?? build.platforms ?? [];

@@ -10,7 +10,7 @@ import { callerOf, hasRight, isAdmin } from '../middleware/authentication.ts';
 
 /**
  * Whether a build is the caller's own, or shared: started by an unnamed caller, or by a pull that a recipe applies to. Shared builds are
- * visible to whoever may pull the image; so are own builds, while their owner may pull it. Administrators see all.
+ * visible to anyone who may pull the image; so are own builds, while their owner may pull it. Administrators see all.
  */
 export async function maySeeBuild(
   c: Context,

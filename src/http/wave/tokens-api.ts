@@ -1,4 +1,4 @@
-// The tokens of the augment API: listed for whoever asked for them, and revoked together, such as all of a workflow.
+// The tokens of the augment API: listed for their requester, and revoked together, such as all of a workflow.
 
 import { type Context, Hono } from 'hono';
 import { z } from 'zod';
@@ -34,7 +34,7 @@ export const tokenListSchema = z.object({
   hasMore: z.boolean(),
 });
 
-/** A caller without a name has none to list: whoever has a token has its id. Who looks after Veneer sees all. */
+/** Only callers with a name can list their tokens; administrators see all. */
 export function createTokensApi(ledger: Pick<TokenLedger, 'list' | 'revokeAll'>): Hono {
   const app = new Hono();
 

@@ -192,7 +192,7 @@ export function createPlacing(deps: {
     } finally {
       clearTimeout(slow);
       clearTimeout(timeout);
-      // After the timeout nobody waits for the result.
+      // After the timeout the result is not awaited.
       work.catch(() => {});
     }
   }

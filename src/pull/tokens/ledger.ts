@@ -54,7 +54,7 @@ const listedSchema = z.object({
   expiresAt: z.iso.datetime(),
 });
 
-/** What a list tells of a token. */
+/** A token as listed. */
 export type ListedToken = z.infer<typeof listedSchema>;
 
 export interface LedgerDeps {

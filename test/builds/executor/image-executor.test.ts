@@ -284,7 +284,12 @@ test.each<[string, readonly string[], Partial<BackendOptions>, string]>([
     { image: { platforms: ['linux/arm64'] } },
     'linux/amd64 is missing; linux/arm64 is too much',
   ],
-  ['attestations that nobody wants', two, { image: { attestations: true } }, 'nobody asked for its attestations'],
+  [
+    'attestations that nobody wants',
+    two,
+    { image: { attestations: true } },
+    'it has attestations that were not requested',
+  ],
 ])('does not believe a builder that pushes %s', async (_name, platforms, options, reason) => {
   const registry = createMemoryRegistry();
   const workshop = await openWorkshop(registry, [createMemoryBackend({ registry, platforms: PLATFORMS, ...options })]);
@@ -456,10 +461,10 @@ describe('where a builder fails for a reason of its own', () => {
     await workshop.make(parseSpec({ platforms: PLATFORMS }));
     expect(await pushed(registry)).toMatchObject({ platforms: PLATFORMS });
     expect(workshop.worked).toEqual(['first', 'second', 'third']);
-    const notes = workshop.events.flatMap(({ text }) => (text?.includes('goes on') ? [text] : []));
+    const notes = workshop.events.flatMap(({ text }) => (text?.includes('continues') ? [text] : []));
     expect(notes).toEqual([
-      `first failed: ${error.message}; second goes on`,
-      'second failed: no cgroups; third goes on',
+      `first failed: ${error.message}; second continues`,
+      'second failed: no cgroups; third continues',
     ]);
     expect(await workshop.leftovers()).toEqual([]);
   });

@@ -18,8 +18,8 @@ export interface RunMode {
   /** The default network of a RUN: its own, none, or that of the machine. */
   readonly network: 'private' | 'none' | 'host';
   /**
-   * A command that wraps buildah in a PID namespace, so that no process outlives it. With chroot, where a RUN has buildah's namespaces, also
-   * in a network namespace.
+   * A command that wraps buildah in a PID namespace, so that no process outlives it. With chroot, where a RUN has buildah's namespaces,
+   * also in a network namespace.
    */
   readonly wrapper: readonly string[];
 }
@@ -33,7 +33,7 @@ export interface RunSupport {
   readonly mode: RunMode;
   /** Why no RUN works. */
   readonly fault?: string;
-  /** For people: what a RUN lacks, or is not isolated from. */
+  /** Display texts: what a RUN lacks, or is not isolated from. */
   readonly note?: string;
 }
 
@@ -149,8 +149,10 @@ const PROGRAMS: Readonly<Record<string, { readonly machine: number; readonly cod
 
 type RunBuildah = (args: readonly string[], options: Required<Pick<ProcessOptions, 'onLine'>>) => Promise<ProcessEnd>;
 
-/** Runs a program of a few bytes, since there is no image to take one from. Why it fails with these options of `buildah build`; undefined if it
- * works, or there is no program for this processor. */
+/**
+ * Runs a program of a few bytes, since there is no image to take one from. Why it fails with these options of `buildah build`; undefined if
+ * it works, or there is no program for this processor.
+ */
 export async function probeRun(run: RunBuildah, options: readonly string[]): Promise<string | undefined> {
   const program = PROGRAMS[process.arch];
   if (!program) return undefined;

@@ -16,7 +16,7 @@ interface StorageCleanerOptions {
   readonly now: () => number;
 }
 
-/** How long the layers of a step are kept for later builds after their creation. */
+/** How long the layers of a step are cached for later builds after their creation. */
 const KEEP_MS = 7 * 24 * 60 * 60 * 1_000;
 const PRUNE_EVERY_MS = 60 * 60 * 1_000;
 

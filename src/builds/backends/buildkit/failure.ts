@@ -46,19 +46,19 @@ export function describeFailure({ step, errorText, end }: FailedRun): Failure {
 function kindOf(error: string, wasSolving: boolean): Failure['kind'] {
   const status = statusIn(error);
   if (REQUEST.some(pattern => pattern.test(error)) || status === 'refused') return 'build';
-  if (INFRASTRUCTURE.some(pattern => pattern.test(error)) || status === 'passing') return 'infrastructure';
+  if (INFRASTRUCTURE.some(pattern => pattern.test(error)) || status === 'transient') return 'infrastructure';
   if (/not found/.test(after(error, 'lease '))) return 'infrastructure';
   return wasSolving ? 'build' : 'infrastructure';
 }
 
 /** Wrong credentials stay wrong: a registry's 4xx is final, except for those that ask to retry. */
-function statusIn(error: string): 'refused' | 'passing' | undefined {
+function statusIn(error: string): 'refused' | 'transient' | undefined {
   const [, status] = /: ([45]\d\d) /.exec(after(error, 'unexpected status')) ?? [];
   if (status === undefined) return undefined;
-  return status.startsWith('5') || PASSING.includes(status) ? 'passing' : 'refused';
+  return status.startsWith('5') || TRANSIENT.includes(status) ? 'transient' : 'refused';
 }
 
-const PASSING: readonly string[] = ['408', '425', '429'];
+const TRANSIENT: readonly string[] = ['408', '425', '429'];
 
 function after(text: string, word: string): string {
   const at = text.indexOf(word);

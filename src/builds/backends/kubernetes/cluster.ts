@@ -147,7 +147,7 @@ export function openCluster(options: ClusterOptions): Cluster {
     if (name !== undefined) changed.emit(name, undefined);
   }
 
-  /** Events of Jobs that nobody watches are dropped. */
+  /** Events of unwatched Jobs are dropped. */
   function noteWarning(event: CoreV1Event): void {
     const about = event.involvedObject.name ?? '';
     const name = changed.eventNames().find(each => about === each || about.startsWith(`${String(each)}-`));

@@ -103,12 +103,12 @@ export function findDigest({ job, pod }: Seen): string | undefined {
   return conditionOf(job, 'Complete') || end?.exitCode === 0 ? (end?.message?.trim() ?? '') : undefined;
 }
 
-/** Whether it was told to end: the Job then decides the outcome. */
+/** Whether it is being deleted: the Job then decides the outcome. */
 function isUnwanted(pod: V1Pod | undefined): boolean {
   return pod?.metadata?.deletionTimestamp !== undefined || describeDisruption(pod) !== undefined;
 }
 
-/** Why a Job failed, unless it was the build itself; undefined where only its log can tell. */
+/** Why a Job failed, unless it was the build itself; undefined if the reason is in its log. */
 export function describeEnd({ job, pod }: Seen, requested: RequestedResources): Failure | undefined {
   const failed = conditionOf(job, 'Failed');
   if (failed?.reason === 'DeadlineExceeded') {
