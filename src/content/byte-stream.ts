@@ -11,8 +11,25 @@ export interface ByteSource {
 /** The chunk size for a reader without its own buffer. */
 const CHUNK_BYTES = 256 * 1024;
 
+const SOURCE = Symbol('source');
+
+/**
+ * What is left of a byte stream, to be read without the stream, which is locked from now on: a chunk then costs one promise, and its buffer
+ * stays what it is. The result reads nothing more once it is closed. Undefined for any other stream, and for a locked one.
+ */
+export function takeSource(stream: ReadableStream<Uint8Array>): ByteSource | undefined {
+  if (stream.locked || !hasSource(stream)) return undefined;
+  stream.getReader();
+  return stream[SOURCE];
+}
+
+function hasSource(stream: ReadableStream): stream is ReadableStream & { readonly [SOURCE]: ByteSource } {
+  return SOURCE in stream;
+}
+
 export function createByteStream({ read, close }: ByteSource): ReadableStream<Uint8Array> {
   let isOver = false;
+  let isCancelled = false;
 
   async function leave(): Promise<void> {
     if (isOver) return;
@@ -20,26 +37,38 @@ export function createByteStream({ read, close }: ByteSource): ReadableStream<Ui
     await close();
   }
 
-  return new ReadableStream({
+  async function readOpen(view: Uint8Array): Promise<number> {
+    if (isOver) return 0;
+    try {
+      const bytes = await read(view);
+      if (isOver) return 0;
+      if (bytes === 0) await leave();
+      return bytes;
+    } catch (error) {
+      await leave();
+      throw error;
+    }
+  }
+
+  const stream = new ReadableStream({
     type: 'bytes',
     autoAllocateChunkSize: CHUNK_BYTES,
     async pull(controller) {
       const request = controller.byobRequest;
       if (!request?.view) throw new TypeError('a byte stream that allocates is pulled with a view');
       const { buffer, byteOffset, byteLength } = request.view;
-      const bytes = await read(new Uint8Array(buffer, byteOffset, byteLength)).catch(async error => {
-        await leave();
-        throw error;
-      });
-      if (isOver) return;
-      if (bytes === 0) {
-        await leave();
-        controller.close();
-      }
+      const bytes = await readOpen(new Uint8Array(buffer, byteOffset, byteLength));
+      // It was cancelled meanwhile.
+      if (isCancelled) return;
+      if (bytes === 0) controller.close();
       request.respond(bytes);
     },
-    cancel: leave,
+    cancel() {
+      isCancelled = true;
+      return leave();
+    },
   });
+  return Object.assign(stream, { [SOURCE]: { read: readOpen, close: leave } });
 }
 
 /** Chunks as a source: the rest of a chunk that does not fit is returned by the next read. Closing it cancels the stream. */

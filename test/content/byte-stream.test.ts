@@ -1,6 +1,6 @@
 // Byte streams for both kinds of reader, and an end that closes the source once, whichever it is.
 import { describe, expect, test } from 'vitest';
-import { createByteStream } from '../../src/content/byte-stream.ts';
+import { createByteStream, takeSource } from '../../src/content/byte-stream.ts';
 
 const bytes = Buffer.from('the bytes of a source');
 
@@ -94,3 +94,47 @@ function openSource({ size = bytes.length } = {}) {
   });
   return { stream, closed: () => closed };
 }
+
+describe('a source that is taken from its stream', () => {
+  test('has what is left of it, and is closed once, at its end', async () => {
+    const { stream, closed } = openSource();
+    const reader = stream.getReader({ mode: 'byob' });
+    const { value } = await reader.read(new Uint8Array(4));
+    reader.releaseLock();
+    const source = takeSource(stream);
+    expect([stream.locked, takeSource(stream)]).toEqual([true, undefined]);
+    const view = new Uint8Array(bytes.byteLength);
+    let size = 0;
+    for (let read = -1; read !== 0; size += read) read = (await source?.read(view.subarray(size))) ?? 0;
+    expect(Buffer.concat([value ?? view, view.subarray(0, size)]).equals(bytes)).toBe(true);
+    await source?.close();
+    expect(closed()).toBe(1);
+  });
+
+  test('is closed where a read fails, and gives nothing more', async () => {
+    let closed = 0;
+    const stream = createByteStream({
+      read: () => Promise.reject(new Error('the disk is gone')),
+      async close() {
+        closed += 1;
+      },
+    });
+    const source = takeSource(stream);
+    await expect(source?.read(new Uint8Array(4))).rejects.toThrow('the disk is gone');
+    expect([closed, await source?.read(new Uint8Array(4))]).toEqual([1, 0]);
+  });
+
+  test('gives nothing of a read during which it is closed', async () => {
+    const waiting = Promise.withResolvers<number>();
+    const source = takeSource(createByteStream({ read: () => waiting.promise, async close() {} }));
+    const read = source?.read(new Uint8Array(4));
+    await source?.close();
+    waiting.resolve(4);
+    expect(await read).toBe(0);
+  });
+
+  test('is none of a stream of chunks', () => {
+    const stream = ReadableStream.from([bytes]);
+    expect([takeSource(stream), stream.locked]).toEqual([undefined, false]);
+  });
+});

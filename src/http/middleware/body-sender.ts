@@ -4,6 +4,7 @@ import type { ServerResponse } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { MiddlewareHandler } from 'hono';
 import type { Logger } from 'pino';
+import { type ByteSource, takeSource } from '../../content/byte-stream.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { type BufferShare, createSendBuffers, type SendBuffersOptions } from './body-memory.ts';
 import { noteError } from './errors.ts';
@@ -62,6 +63,8 @@ interface BodyReader {
 }
 
 function openReader(body: ReadableStream<Uint8Array>): BodyReader {
+  const source = takeSource(body);
+  if (source) return readSource(source);
   try {
     return fillBuffers(body.getReader({ mode: 'byob' }));
   } catch (error) {
@@ -69,6 +72,16 @@ function openReader(body: ReadableStream<Uint8Array>): BodyReader {
     if (!(error instanceof TypeError)) throw error;
     return takeChunks(body.getReader());
   }
+}
+
+function readSource(source: ByteSource): BodyReader {
+  return {
+    async read(buffer) {
+      const bytes = await source.read(new Uint8Array(buffer));
+      return bytes === 0 ? { buffer } : { chunk: new Uint8Array(buffer, 0, bytes), buffer };
+    },
+    cancel: source.close,
+  };
 }
 
 function fillBuffers(reader: ReadableStreamBYOBReader): BodyReader {
