@@ -1,4 +1,5 @@
 // The rooms of src/ and who may import whom: docs/architecture.md as a test. Types count too.
+import { globSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { measure } from './shape/figures.ts';
 import { findCycles, readSources, roomOf } from './shape/sources.ts';
@@ -99,6 +100,11 @@ test('packages stay in their rooms', () => {
     return isPackage && rooms && !rooms.includes(roomOf(path));
   });
   expect(wrong.map(({ path, target }) => `${path} uses ${target}`)).toEqual([]);
+});
+
+test('what few need is loaded when it is needed', () => {
+  const early = /^import (?!type )[^;]* from '@(?:aws-sdk|smithy)\//m;
+  expect(globSync('src/**/*.ts').filter(path => early.test(readFileSync(path, 'utf8')))).toEqual([]);
 });
 
 test('no file imports itself by way of others, types included', () => {

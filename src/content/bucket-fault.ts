@@ -72,9 +72,9 @@ export function isAbsent(error: unknown): boolean {
   return error instanceof Error && ['NoSuchKey', 'NotFound'].includes(error.name);
 }
 
-/** Whether a conditional write was refused: because the object exists or is being written, or since the service has no conditions. */
-export function isConflict(error: unknown): 'exists' | 'unsupported' | undefined {
+/** Why a conditional write was refused: the object exists or is being written, or the service does not know conditions. */
+export function findRefusal(error: unknown): 'exists' | 'unknown' | undefined {
   const status = statusOf(error);
   if (status === 409 || status === 412) return 'exists';
-  return status === 501 ? 'unsupported' : undefined;
+  return status === 501 ? 'unknown' : undefined;
 }

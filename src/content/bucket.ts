@@ -6,7 +6,7 @@ import pLimit from 'p-limit';
 import type { ByteRange } from '../oci/bytes.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ContentMismatch, createVerifier, type Expected } from '../oci/verify.ts';
-import { BucketFault, findBucketFault, isAbsent, isConflict } from './bucket-fault.ts';
+import { BucketFault, findBucketFault, findRefusal, isAbsent } from './bucket-fault.ts';
 import { createByteStream, streamSource } from './byte-stream.ts';
 import { StorageFailure } from './store.ts';
 
@@ -55,7 +55,7 @@ export interface Bucket {
   abortUploads(before: Date): Promise<number>;
   /** Throws BucketFault unless objects can be listed, and written. */
   checkAccess(): Promise<void>;
-  /** Asks the service whether it answers, unless it has just done so: why not, for the operator. */
+  /** Asks the service whether it can be used, unless it has just answered: why not, for anyone. */
   findFault(): Promise<string | undefined>;
   close(): void;
 }
@@ -81,7 +81,10 @@ const MAX_RESUMPTIONS = 5;
 const PART_BYTES = 8 * 1024 * 1024;
 const MAX_PARTS = 9_000;
 const PARTS_AT_ONCE = 2;
-const MAX_UPLOADS = 2;
+const MAX_LARGE_UPLOADS = 2;
+/** Of objects up to this size, which are held as a whole. */
+const SMALL_BYTES = 1024 * 1024;
+const MAX_SMALL_UPLOADS = 16;
 const RETRY_AFTER_SECONDS = 5;
 
 /**
@@ -113,10 +116,13 @@ export async function openBucket(
       httpsAgent: { maxSockets: MAX_SOCKETS, keepAlive: true },
     },
   });
-  const limitUploads = pLimit(MAX_UPLOADS);
+  const limitLarge = pLimit(MAX_LARGE_UPLOADS);
+  const limitSmall = pLimit(MAX_SMALL_UPLOADS);
   let fault: BucketFault | undefined;
   let answeredAt = Number.NEGATIVE_INFINITY;
-  let hasConditions = true;
+  let probing: Promise<void> | undefined;
+  // Checksums in headers, and conditions of writes: later additions to S3, which a service may lack.
+  let hasAdditions = true;
 
   function note(next: BucketFault | undefined): void {
     if (next) answeredAt = Number.NEGATIVE_INFINITY;
@@ -154,7 +160,15 @@ export async function openBucket(
     }
   }
 
-  async function probe(): Promise<void> {
+  /** One at a time, for all who wait. */
+  function probe(): Promise<void> {
+    probing ??= list().finally(() => {
+      probing = undefined;
+    });
+    return probing;
+  }
+
+  async function list(): Promise<void> {
     const abortSignal = AbortSignal.timeout(PROBE_MS);
     await ask(
       client.send(new sdk.ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, MaxKeys: 1 }), { abortSignal }),
@@ -172,12 +186,13 @@ export async function openBucket(
     return found?.Body && { source: streamSource(found.Body.transformToWebStream()), size: found.ContentLength ?? 0 };
   }
 
-  async function upload(key: string, file: ObjectFile, isConditional: boolean): Promise<void> {
+  async function upload(key: string, file: ObjectFile, isReplaced: boolean): Promise<void> {
     const upload = new Upload({
       client,
       params: {
-        ...{ Bucket: bucket, Key: prefix + key, Body: Readable.from(readVerified(file)), ChecksumAlgorithm: 'CRC32' },
-        ...(isConditional && { IfNoneMatch: '*' }),
+        ...{ Bucket: bucket, Key: prefix + key, Body: Readable.from(readVerified(file)) },
+        ...(hasAdditions && { ChecksumAlgorithm: 'CRC32' }),
+        ...(hasAdditions && !isReplaced && { IfNoneMatch: '*' }),
       },
       partSize: Math.max(PART_BYTES, Math.ceil(file.size / MAX_PARTS)),
       queueSize: PARTS_AT_ONCE,
@@ -188,13 +203,13 @@ export async function openBucket(
   /** An object that has appeared meanwhile is as good. */
   async function uploadOnce(key: string, file: ObjectFile): Promise<void> {
     try {
-      await upload(key, file, hasConditions);
-    } catch (error) {
-      const conflict = isConflict(error);
-      if (!conflict) throw error;
-      if (conflict === 'unsupported') hasConditions = false;
-      if (conflict === 'exists' && (await findObject(key))?.size === file.size) return;
       await upload(key, file, false);
+    } catch (error) {
+      const refusal = findRefusal(error);
+      if (!refusal) throw error;
+      if (refusal === 'unknown') hasAdditions = false;
+      else if ((await findObject(key))?.size === file.size) return;
+      await upload(key, file, true);
     }
   }
 
@@ -213,11 +228,13 @@ export async function openBucket(
       const reopen = async (from: number) => (await openPart(key, { start: from, end }))?.source;
       return { body: streamResumed(first.source, { start, end }, reopen), size: first.size };
     },
-    put: (key, file, { isReplaced = false } = {}) =>
-      limitUploads(async () => {
+    put(key, file, { isReplaced = false } = {}) {
+      const limit = file.size > SMALL_BYTES ? limitLarge : limitSmall;
+      return limit(async () => {
         if (!isReplaced && (await findObject(key))?.size === file.size) return;
-        await use(() => (isReplaced ? upload(key, file, false) : uploadOnce(key, file)));
-      }),
+        await use(() => (isReplaced ? upload(key, file, true) : uploadOnce(key, file)));
+      });
+    },
     async delete(key) {
       await use(() => client.send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: prefix + key })));
     },
@@ -255,17 +272,17 @@ export async function openBucket(
       if (performance.now() - answeredAt < PROBE_MS) return undefined;
       return probe().then(
         () => undefined,
-        () => fault?.message,
+        () => (fault?.isAway ? fault.message : REFUSES),
       );
     },
     close: () => client.destroy(),
   };
 }
 
+const REFUSES = 'the object store of the registry refuses its requests: the log of Veneer has the cause';
+
 function unavailable({ isAway }: BucketFault): RegistryError {
-  const message = isAway
-    ? 'the object store of the registry does not answer: try again'
-    : 'the object store of the registry refuses its requests: the log of Veneer has the cause and the remedy';
+  const message = isAway ? 'the object store of the registry does not answer: try again' : `${REFUSES} and the remedy`;
   return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: RETRY_AFTER_SECONDS });
 }
 

@@ -6,6 +6,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { z } from 'zod';
 import { digestOf } from '../../src/oci/digest.ts';
 import { makeTar, submitAugmentation } from './support/augment.ts';
 import { clientPath, findMissingTools } from './support/clients.ts';
@@ -17,6 +18,7 @@ import {
 } from './support/object-store.ts';
 import { checkUrl, findFreePort, type Killable, run, startProcess, waitUntil } from './support/process.ts';
 
+const Layers = z.object({ layers: z.array(z.object({ digest: z.string() })) });
 const missing = findMissingTools([...OBJECT_STORE_COMMANDS, 'crane', 'oras']);
 
 describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})` : ''}`, { timeout: 180_000 }, () => {
@@ -34,8 +36,13 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
     image = `${address}/local/app`;
     await writeFile(join(folder, 'layer.tar'), await makeTar());
     await writeFile(join(folder, 'large'), large);
+    await mkdir(join(folder, 'layer/opt'), { recursive: true });
+    await writeFile(join(folder, 'layer/opt/note'), 'a note\n');
     await configure('veneer');
     veneer = await start();
+    await crane('append', '--oci-empty-base', '-f', join(folder, 'layer.tar'), '-t', `${image}:v1`);
+    await crane('mutate', '--set-platform', 'linux/amd64', '-t', `${address}/local/ruled:v1`, `${image}:v1`);
+    await oras('push', '--plain-http', `${image}:file`, 'large');
   }, 120_000);
 
   afterAll(async () => {
@@ -50,6 +57,7 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
       content: { s3: { endpoint: store.endpoint, bucket: store.bucket, prefix: 'fleet/', ...s3 } },
       hosted: { collect: { every: 'off', grace: '0s', untagged: '0s' } },
       builds: { backends: ['embedded'] },
+      rules: [{ name: 'notes', match: { image: 'local/ruled*' }, layers: [{ directory: join(folder, 'layer') }] }],
     };
     const path = join(folder, `${name}.yaml`);
     await writeFile(path, JSON.stringify(settings));
@@ -80,6 +88,12 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
   const readiness = () => send('/health/ready').then(async response => [response.status, await response.json()]);
   const isUp = () => waitUntil(async () => expect(await readiness()).toMatchObject([200, { status: 'UP' }]));
 
+  /** Parts of objects that are being sent. */
+  async function listUploads(): Promise<readonly string[]> {
+    const entries = await readdir(join(store.folder, '.sgwtmp'), { recursive: true, withFileTypes: true });
+    return entries.filter(entry => entry.isFile()).map(({ name }) => name);
+  }
+
   async function stored(kind: string): Promise<readonly string[]> {
     const blobs = join(store.folder, 'fleet', kind, 'blobs');
     if (!existsSync(blobs)) return [];
@@ -88,9 +102,7 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
   }
 
   test('has what crane and oras push in the bucket, and serves it when nothing of it is on the disk', async () => {
-    await crane('append', '--oci-empty-base', '-f', join(folder, 'layer.tar'), '-t', `${image}:v1`);
     const digest = await crane('digest', `${image}:v1`);
-    await oras('push', '--plain-http', `${image}:file`, 'large');
     expect(await stored('hosted')).toContain(digest.slice('sha256:'.length));
     expect(await stored('hosted')).toContain(digestOf(large).slice('sha256:'.length));
     expect(existsSync(join(folder, 'data/hosted/blobs'))).toBe(false);
@@ -111,6 +123,43 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
     expect(await stored('tokens')).toHaveLength(1);
     await restartWithoutContent();
     await crane('validate', '--remote', targetImage);
+  });
+
+  test('has layers of rules there, and serves them when nothing is on the disk', async () => {
+    const digest = await crane('digest', `${address}/local/ruled:v1`);
+    expect((await stored('rules')).length).toBeGreaterThan(0);
+    await restartWithoutContent();
+    const { layers } = Layers.parse(JSON.parse(await crane('manifest', `${address}/local/ruled@${digest}`)));
+    expect(layers).toHaveLength(2);
+    for (const layer of layers) {
+      const blob = await send(`/v2/local/ruled/blobs/${layer.digest}`);
+      expect(digestOf(await blob.bytes())).toBe(layer.digest);
+    }
+  });
+
+  test('has contexts of builds there', async () => {
+    const context = join(folder, 'context');
+    await mkdir(context);
+    await writeFile(join(context, 'Dockerfile'), 'FROM scratch\nCOPY note /note\n');
+    await writeFile(join(context, 'note'), 'a note\n');
+    await veneerCommand('build', context, '-t', 'local/built:v1', '--platform', 'linux/amd64', '--await');
+    expect(await stored('builds/contexts')).toHaveLength(1);
+    await restartWithoutContent();
+    await crane('validate', '--remote', `${address}/local/built:v1`);
+  });
+
+  test('ends a push whose service is killed while it gets the parts, with all of it or with an error that says to try again', async () => {
+    const more = randomBytes(40_000_000);
+    const pushing = send(`/v2/local/app/blobs/uploads/?digest=${digestOf(more)}`, { method: 'POST', body: more });
+    await waitUntil(async () => expect(await listUploads()).not.toEqual([]));
+    await store.kill();
+    await store.start();
+    const { status } = await pushing;
+    expect([201, 503]).toContain(status);
+    const again = await send(`/v2/local/app/blobs/uploads/?digest=${digestOf(more)}`, { method: 'POST', body: more });
+    expect(again.status).toBe(201);
+    await restartWithoutContent();
+    expect(digestOf(await (await send(`/v2/local/app/blobs/${digestOf(more)}`)).bytes())).toBe(digestOf(more));
   });
 
   test('deletes and collects in the bucket, by the service and by a command', async () => {
@@ -191,6 +240,11 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
     await store.start();
     await isUp();
     await crane('validate', '--remote', `${image}:v1`);
+    // The layers of rules could not be stored at the start.
+    await waitUntil(() => {
+      if (veneer.pid !== undefined) process.kill(veneer.pid, 'SIGHUP');
+      return crane('manifest', `${address}/local/ruled:v1`);
+    });
   });
 
   test.each([

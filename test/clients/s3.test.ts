@@ -274,6 +274,10 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
     const bucket = await openBucket({ ...optionsOf('refused/'), ...options });
     const error = await bucket.checkAccess().catch(error => error);
     expect(error.message).toContain(message);
+    // What anyone may read.
+    expect(await bucket.findFault()).toBe(
+      'the object store of the registry refuses its requests: the log of Veneer has the cause',
+    );
     expect(inspect(error, { depth: 10 })).not.toMatch(/secret-of|a-wrong-secret|Signature=|Credential=/);
     bucket.close();
   });

@@ -97,8 +97,11 @@ export function createOpenRules(deps: {
     }
 
     function waitFor(layer: LocalLayer, error: unknown): undefined {
-      if (!mayWait || !isDiskFull(error)) throw error;
-      const reason = `no disk space for ${layer.path}: it is read as soon as there is enough`;
+      const isAway = error instanceof RegistryError && error.code === 'UNAVAILABLE';
+      if (!mayWait || !(isAway || isDiskFull(error))) throw error;
+      const reason = isAway
+        ? `the object store has no answer for ${layer.path}: it is read as soon as there is one`
+        : `no disk space for ${layer.path}: it is read as soon as there is enough`;
       waiting.set(keyOf(layer), new RegistryError('UNAVAILABLE', reason, { cause: error }));
     }
 
