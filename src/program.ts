@@ -11,7 +11,7 @@ import { AccessFault } from './access/access.ts';
 import { createForwarding } from './access/address.ts';
 import { type App, createApp } from './app/app.ts';
 import { findCacheTarget } from './app/caching.ts';
-import { findGcTarget, findRepairTarget } from './app/collecting.ts';
+import { findGcTarget, findRepairTarget } from './app/hosting.ts';
 import { findStartFaults, probeBuilders, probeUpstreams } from './app/probing.ts';
 import { findMigrationTarget, findTokenRecords } from './app/recording.ts';
 import type { Reread } from './app/ruling.ts';

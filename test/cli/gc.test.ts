@@ -11,7 +11,7 @@ import { type Context, Hono } from 'hono';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createUnconfiguredAccess } from '../../src/access/access.ts';
-import { findGcTarget } from '../../src/app/collecting.ts';
+import { findGcTarget } from '../../src/app/hosting.ts';
 import { createGcCommand, type GcTarget } from '../../src/cli/gc.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { createBlobFiles } from '../../src/content/blob-files.ts';

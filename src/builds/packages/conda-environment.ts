@@ -7,8 +7,7 @@ import { RegistryError } from '../../oci/errors.ts';
 import { InvalidBuild } from '../request.ts';
 import { answerSchema, type EnvironmentAnswer, type EnvironmentQuestion } from './environment-thread.ts';
 import { NO_NAMES, namesOfEntries, namesOfEnvironment, type PackageNames } from './names.ts';
-import { decodeEnvironment, type PackagesRequest } from './request.ts';
-import { quoteWord } from './template.ts';
+import { decodeEnvironment, type PackagesRequest, quoteWord } from './request.ts';
 
 export type CondaEnvironment =
   /** In the build context. Only kind `yaml` has channels and dependencies; a lock lists every file to install. */

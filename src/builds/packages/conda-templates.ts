@@ -4,7 +4,7 @@ import type { LogEntry } from '../progress.ts';
 import { InvalidBuild } from '../request.ts';
 import { type CondaEnvironment, DEFAULT_BASE_PACKAGES, quoteSpecs } from './conda-environment.ts';
 import type { PackagesRequest } from './request.ts';
-import { chain, checkCommands, checkImage, quoteWord, type Rendered } from './template.ts';
+import { chain, checkCommands, checkImage, quoteWord, type Rendered } from './request.ts';
 
 const DEFAULT_BASE = 'ubuntu:24.04';
 

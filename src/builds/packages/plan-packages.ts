@@ -10,8 +10,16 @@ import {
 } from './conda-environment.ts';
 import { renderMicromambaV1, renderMicromambaV2, renderPixi, renderPixiLock } from './conda-templates.ts';
 import { NO_NAMES, namesOfEntries, type PackageNames } from './names.ts';
-import { decodeEnvironment, type PackagesRequest, parsePackages } from './request.ts';
-import { chain, checkCommands, checkImage, quoteWord, type Rendered } from './template.ts';
+import {
+  chain,
+  checkCommands,
+  checkImage,
+  decodeEnvironment,
+  type PackagesRequest,
+  parsePackages,
+  quoteWord,
+  type Rendered,
+} from './request.ts';
 
 export interface PackagesPlan extends Rendered {
   readonly names: PackageNames;

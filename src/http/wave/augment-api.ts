@@ -1,5 +1,4 @@
 // The augment API: a request becomes a token, and the token names an image to pull.
-
 import { type Context, Hono } from 'hono';
 import type { Builds } from '../../builds/builds.ts';
 import type { Origins } from '../../pull/origin.ts';
@@ -11,8 +10,8 @@ import { type FindToken, UNKNOWN_TOKEN } from '../distribution/admission.ts';
 import { requesterOf } from '../middleware/authentication.ts';
 import { noteAction, shownToken } from '../middleware/request-log.ts';
 import { buildLogPath } from './build-response.ts';
+import { maySeeToken } from './builds-api.ts';
 import { type BodyLimits, withJson } from './json-body.ts';
-import { maySeeToken } from './ownership.ts';
 import { imageAddress, publicHost } from './public-host.ts';
 import type { StatusWait } from './status-wait.ts';
 import {

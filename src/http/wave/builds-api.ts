@@ -1,21 +1,22 @@
 // Builds and copies: their records, their logs as they run, cancelling and retrying.
-
 import { type Context, Hono } from 'hono';
 import type { Logger } from 'pino';
+import { subjectOf } from '../../access/access.ts';
 import { CONTEXTS_PATH, type ContextOffers } from '../../builds/backends/kubernetes/archive.ts';
 import type { Builds } from '../../builds/builds.ts';
 import { findCondaLock } from '../../builds/packages/conda-templates.ts';
 import { readLogEnd } from '../../builds/progress.ts';
 import { type BuildRecord, buildRecordSchema } from '../../builds/record.ts';
 import type { Origins } from '../../pull/origin.ts';
+import type { TokenRecord } from '../../pull/tokens/record.ts';
+import type { ScanRecord } from '../../scans/record.ts';
 import type { Scans } from '../../scans/scans.ts';
 import { ApiError } from '../../submit/errors.ts';
 import type { RateLimitedBuilds } from '../../submit/rate-limited-builds.ts';
-import { isAdmin, requesterOf, requireRight } from '../middleware/authentication.ts';
+import { callerOf, hasRight, isAdmin, requesterOf, requireRight } from '../middleware/authentication.ts';
 import { noteAction } from '../middleware/request-log.ts';
 import { createSendLog } from './build-log.ts';
 import { type BuildDetails, buildResponse, buildStatusResponse, hasEnded } from './build-response.ts';
-import { maySeeBuild } from './ownership.ts';
 import { findPublicHost, imageAddress } from './public-host.ts';
 import { awaitEnd, type StatusWait } from './status-wait.ts';
 
@@ -175,4 +176,44 @@ export function createContextsApi(offers: ContextOffers): Hono {
     return c.body(ReadableStream.from(context), 200, headers);
   });
   return app;
+}
+
+// Ownership of builds, copies and tokens: callers do not see those of others.
+
+/**
+ * Whether a build is the caller's own, or shared: started by an unnamed caller, or by a pull that a recipe applies to. Shared builds are
+ * visible to anyone who may pull the image; so are own builds, while their owner may pull it. Administrators see all.
+ */
+async function maySeeBuild(
+  c: Context,
+  { id, caller, isShared = false, spec }: BuildRecord,
+  builds: Pick<Builds, 'wasSubmittedBy'>,
+): Promise<boolean> {
+  if (isAdmin(c)) return true;
+  if (!hasRight(c, 'pull', spec.target.repository)) return false;
+  if (caller === '' || isShared) return true;
+  const subject = subjectOf(callerOf(c));
+  return subject !== '' && (subject === caller || builds.wasSubmittedBy(id, subject));
+}
+
+/**
+ * Whether the caller requested a scan, or an anonymous caller did. Independent of the right to pull the image. Administrators see all.
+ */
+export async function maySeeScan(
+  c: Context,
+  { id, caller }: ScanRecord,
+  scans: Pick<Scans, 'wasRequestedBy'>,
+): Promise<boolean> {
+  if (caller === '' || isAdmin(c)) return true;
+  const subject = subjectOf(callerOf(c));
+  return subject !== '' && (subject === caller || scans.wasRequestedBy(id, subject));
+}
+
+/**
+ * Whether the caller may see a token's record, and revoke it: its owner, and a client without credentials, for which the token is one, as
+ * in a pull. Another named caller must have got it by accident.
+ */
+export function maySeeToken(c: Context, { caller: owner = '' }: TokenRecord): boolean {
+  const subject = subjectOf(callerOf(c));
+  return owner === '' || subject === '' || subject === owner || isAdmin(c);
 }

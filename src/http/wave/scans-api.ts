@@ -5,7 +5,7 @@ import type { Scans } from '../../scans/scans.ts';
 import { ApiError } from '../../submit/errors.ts';
 import { isAdmin, requireRight } from '../middleware/authentication.ts';
 import { durationSeconds, isMirror } from './build-response.ts';
-import { maySeeScan } from './ownership.ts';
+import { maySeeScan } from './builds-api.ts';
 
 const PATH = '/v1alpha1/scans/:id';
 

@@ -9,7 +9,7 @@ import { badAnswer, type RequestContext } from '../failure.ts';
 import { contentType, type ResponseHeaders } from '../transport/response.ts';
 import type { ManifestBody } from '../upstream.ts';
 import type { Call, Document } from './call.ts';
-import { findNext } from './link.ts';
+import { findNext } from './call.ts';
 
 interface ReferrersRequest {
   readonly digest: Digest;

@@ -17,8 +17,7 @@ import {
 } from '../transport/response.ts';
 import type { Endpoint, ManifestBody, ManifestHead, ManifestOptions, TagPage } from '../upstream.ts';
 import { type Clock, remainingMs } from '../waiting.ts';
-import { type CallRequest, type CallsOptions, createCalls, type Document } from './call.ts';
-import { findNextQuery } from './link.ts';
+import { type CallRequest, type CallsOptions, createCalls, type Document, findNextQuery } from './call.ts';
 import { readReferrers } from './referrers.ts';
 import { MAX_QUERY_LENGTH, type NextPages, pageOf, readTags } from './tag-list.ts';
 
