@@ -208,7 +208,7 @@ describe('a form', () => {
     const fields = { user: 'admin', password: 'password' };
     for (const wrong of ['', 'x', other]) {
       const answer = await browser.post('/console/login', { ...fields, form: wrong });
-      expect([answer.status, answer.body.toString()]).toEqual([403, expect.stringContaining('load the page again')]);
+      expect([answer.status, answer.body.toString()]).toEqual([403, expect.stringContaining('reload the page')]);
     }
     browser.cookies.clear();
     expect((await browser.post('/console/login', { ...fields, form })).status).toBe(403);

@@ -1,5 +1,5 @@
-// Forms of pages. What one sends is done only where it comes from a page of ours that this very browser was given: its origin is our own, and it has the
-// token that the browser has in a cookie.
+// Forms of pages, protected against cross-site requests: a form is only accepted from our own origin, and with the token that the browser
+// has in a cookie.
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Context, MiddlewareHandler } from 'hono';
 import { getCookie, setCookie } from 'hono/cookie';
@@ -12,7 +12,7 @@ import type { Html } from './parts.ts';
 
 declare module 'hono' {
   interface ContextVariableMap {
-    /** The token of forms that was given out with this answer, to a browser that had none. */
+    /** The form token issued with this response, to a browser that had none. */
     formToken: string;
   }
 }
@@ -25,23 +25,24 @@ const FORM_TYPE = /^(?:application\/x-www-form-urlencoded|multipart\/form-data) 
 const MULTIPART = /^multipart\//i;
 const MAX_PARTS = 100;
 
-/** Goes before the authentication of pages. Refuses with 403 what no page of our own origin has sent. */
+/** Goes before the authentication of pages. Refuses forms from other origins with 403. */
 export function createFormGuard(publicUrl: URL | undefined): MiddlewareHandler {
-  // A proxy may have taken https off: what counts is the host that the browser asked.
+  // Only the host is compared: a proxy may have terminated https.
   const isOwn = (origin: string, c: Context) =>
     origin === publicUrl?.origin || URL.parse(origin)?.host === (c.req.header('Host') ?? new URL(c.req.url).host);
   const check = csrf({ origin: isOwn });
   return async (c, next) => {
     await check(c, async () => {}).catch(() => {
-      throw new ApiError(403, 'forms are taken from pages of this service alone');
+      throw new ApiError(403, 'forms are only accepted from pages of this service');
     });
     await next();
   };
 }
 
 /**
- * The result of `work` with the fields of a form, and the files that were chosen in it. Throws ApiError: 415 for a body that is no form, 413, 400 for one that
- * cannot be read, or 403 where the form was not made for this browser, which a new page puts right; UNAVAILABLE while the bodies of others leave no room.
+ * The result of `work` with the fields of a form, and the files selected in it. Throws ApiError: 415 for a body that is not a form, 413,
+ * 400 for one that cannot be read, or 403 for a form that was not issued to this browser, which reloading the page fixes; UNAVAILABLE while
+ * other bodies use the memory.
  */
 export function withForm<T>(
   c: Context,
@@ -54,7 +55,7 @@ export function withForm<T>(
     const { fields, files } = await parseForm(bytes, type);
     const token = getCookie(c, cookieName(realmOf(c), 'form')) ?? '';
     if (token === '' || !isSame(token, fields.get(FIELD) ?? ''))
-      throw new ApiError(403, 'this form is of another browser, or older than its cookies: load the page again');
+      throw new ApiError(403, 'this form was issued to another browser, or has expired: reload the page');
     fields.delete(FIELD);
     return work(fields, files);
   });
@@ -93,7 +94,7 @@ async function readMultipart(bytes: Uint8Array, type: string): Promise<FormData>
   }
 }
 
-/** A form that changes something. */
+/** A form for a change. */
 export function postForm(
   c: Context,
   action: string,
@@ -104,7 +105,7 @@ export function postForm(
   return html`<form method="post" action="${action}"${type}><input type="hidden" name="${FIELD}" value="${tokenOf(c)}">${body}</form>`;
 }
 
-/** A button that asks once more, without a script: what it does cannot be undone. */
+/** A button with a confirmation, without a script, for an action that cannot be undone. */
 export function confirmed(
   c: Context,
   action: string,
@@ -118,7 +119,7 @@ export function confirmed(
   return html`<details class="confirm"><summary>${what}</summary>${form}</details>`;
 }
 
-/** That of the browser; a new one with this answer where it has none. */
+/** The token of the browser; if it has none, a new one is issued with this response. */
 function tokenOf(c: Context): string {
   const name = cookieName(realmOf(c), 'form');
   const given = getCookie(c, name) ?? c.get('formToken');
@@ -134,7 +135,7 @@ function isSame(token: string, sent: string): boolean {
   return one.byteLength === other.byteLength && timingSafeEqual(one, other);
 }
 
-/** `address`: where clients reach us. With https a browser takes the name from us alone, and not from a host beside us. */
+/** `address`: our address for clients. With https, the `__Host-` prefix prevents other hosts of the domain from setting the cookie. */
 export function cookieName(address: string, what: 'form' | 'session'): string {
   return isSecure(address) ? `__Host-veneer-${what}` : `veneer-${what}`;
 }
@@ -147,12 +148,12 @@ function isSecure(address: string): boolean {
   return address.startsWith('https:');
 }
 
-/** Where clients reach us: by `publicUrl`, else as the request was addressed. */
+/** Our address for clients: `publicUrl`, or else the address of the request. */
 export function realmOf(c: Context): string {
   return c.get('rights').realm;
 }
 
-/** Who is logged in, with the way out; or the way in. Nothing where nobody can log in, but for who the caller is. */
+/** The caller, with a button to log out or a link to log in; only the caller if logging in is not possible. */
 export function sessionForm(c: Context, describe: string): Html {
   const isKnown = callerOf(c).kind !== 'anonymous';
   if (getCookie(c, cookieName(realmOf(c), 'session')) && isKnown)
@@ -161,7 +162,7 @@ export function sessionForm(c: Context, describe: string): Html {
   return html`<a href="${loginAddress(c)}">Log in</a>`;
 }
 
-/** Leads back to the page that was asked for. */
+/** The login page, which returns to the requested page. */
 export function loginAddress(c: Context): string {
   const { pathname, search } = new URL(c.req.url);
   const next = pathname.startsWith(LOGIN_PATH) ? '/console' : `${pathname}${search}`;

@@ -1,5 +1,4 @@
-// Forms that ask for an image: one that is augmented, or one that is built. They become the very request of the API that they show, and count and are
-// checked like one.
+// Forms to augment or build an image. They become exactly the API request that they show, with the same checks and limits.
 
 import { type Context, Hono } from 'hono';
 import { html } from 'hono/html';
@@ -44,7 +43,7 @@ export function createMakePages({ submit, limits, origins, publicUrl, show, body
         return await make(c, fields, files);
       } catch (error) {
         if (!(error instanceof ApiError || error instanceof RegistryError)) throw error;
-        // Whoever is not known is asked to log in, and the limits of a caller have a Retry-After.
+        // Handled elsewhere: 401 redirects to the login, 429 has a Retry-After.
         if (error.status === 401 || error.status === 429) throw error;
         noteError(c, { status: error.status, code: 'UNKNOWN', message: error.message });
         return show(c, { ...formPage(c, fields, error.message), status: error.status >= 500 ? 503 : 400 });
@@ -66,7 +65,7 @@ export function createMakePages({ submit, limits, origins, publicUrl, show, body
   }
 }
 
-/** The location of each file that was chosen, by the name of its field. */
+/** The location of each selected file, by the name of its field. */
 type Locations = ReadonlyMap<string, string>;
 
 async function readFiles(files: ReadonlyMap<string, File>): Promise<Locations> {
@@ -74,14 +73,14 @@ async function readFiles(files: ReadonlyMap<string, File>): Promise<Locations> {
   return new Map(await Promise.all([...files].map(async ([name, file]) => [name, await read(file)] as const)));
 }
 
-/** In a command that is shown the file is named in place of its bytes. */
+/** Displayed commands name the file in place of its bytes. */
 const FILE_MARK = /"data:\0([^"]*)"/g;
 
 function placeFiles(files: ReadonlyMap<string, File>): Locations {
   return new Map([...files].map(([name, file]) => [name, `data:\0${file.name.replaceAll(/[\p{Cc}"\\]/gu, '_')}`]));
 }
 
-/** The request of the API. Empty fields are left out. */
+/** The request of the API, without empty fields. */
 function toRequest(fields: URLSearchParams, files: Locations): Readonly<Record<string, unknown>> {
   const text = (name: string) => fields.get(name)?.trim() || undefined;
   const lines = (name: string) => {
@@ -115,7 +114,7 @@ function toRequest(fields: URLSearchParams, files: Locations): Readonly<Record<s
 function toLabels(lines: readonly string[] | undefined): Readonly<Record<string, string>> | undefined {
   const entries = lines?.map(line => {
     const at = line.indexOf('=');
-    if (at <= 0) throw new ApiError(400, `labels: "${line.slice(0, 80)}" is no NAME=VALUE`);
+    if (at <= 0) throw new ApiError(400, `labels: "${line.slice(0, 80)}" is not NAME=VALUE`);
     return [line.slice(0, at), line.slice(at + 1)] as const;
   });
   return entries && Object.fromEntries(entries);
@@ -129,7 +128,7 @@ function formPage(c: Context, given: URLSearchParams, fault?: string): Page {
   const told = fault !== undefined && html`<div role="alert">${note('bad', fault)}</div>`;
   return {
     title: 'New image',
-    lead: 'Changes on top of an image that exists, or an image that is built. Both are for all platforms that are named.',
+    lead: 'Change an existing image, or build a new one, for all requested platforms.',
     body: html`${told}<div class="pair">
 <section aria-labelledby="augment"><h2 id="augment">Augment an image</h2><div class="card">${augmentForm(c, given)}</div></section>
 <section aria-labelledby="build"><h2 id="build">Build an image</h2><div class="card">${buildForm(c, given)}</div></section>
@@ -149,28 +148,33 @@ interface Input {
 function augmentForm(c: Context, given: URLSearchParams): Html {
   const inputs: readonly Input[] = [
     { name: 'image', label: 'Image', hint: 'Such as docker.io/library/alpine:3.', isRequired: true },
-    { name: 'env', label: 'Environment', hint: 'NAME=value, one a line.', isLong: true },
+    { name: 'env', label: 'Environment', hint: 'NAME=value, one per line.', isLong: true },
     {
       ...{ name: 'layers', label: 'Layers', isLong: true },
-      hint: 'Addresses of tars (https://…) or images (docker://…), one a line.',
+      hint: 'Addresses of tars (https://…) or images (docker://…), one per line.',
     },
-    { name: 'layer', label: 'A layer of your own', hint: 'A tar, plain or packed with gzip or zstd.', isFile: true },
+    {
+      name: 'layer',
+      label: 'A layer of your own',
+      hint: 'A tar, plain or compressed with gzip or zstd.',
+      isFile: true,
+    },
     PLATFORMS,
   ];
   const more: readonly Input[] = [
-    { name: 'labels', label: 'Labels', hint: 'name=value, one a line.', isLong: true },
-    { name: 'entrypoint', label: 'Entrypoint', hint: 'One word a line.', isLong: true },
-    { name: 'cmd', label: 'Command', hint: 'One word a line.', isLong: true },
+    { name: 'labels', label: 'Labels', hint: 'name=value, one per line.', isLong: true },
+    { name: 'entrypoint', label: 'Entrypoint', hint: 'One word per line.', isLong: true },
+    { name: 'cmd', label: 'Command', hint: 'One word per line.', isLong: true },
     { name: 'workingDir', label: 'Working directory', hint: 'Such as /opt/app.' },
     { name: 'user', label: 'User', hint: 'A name or number, such as 1000:1000.' },
-    { name: 'repository', label: 'Repository', hint: 'For an image that is kept: empty for the configured one.' },
+    { name: 'repository', label: 'Repository', hint: 'For a frozen image; empty: the configured one.' },
   ];
   const describe = (input: Input) => describeInput('augment', input, given);
-  // What was written there before stays in sight.
+  // Stays open if it has input.
   const isOpen = more.some(({ name }) => given.get('kind') === 'augment' && given.get(name));
   const others = html`<details class="more"${isOpen && html` open`}><summary>Labels, entrypoint, user and more</summary>${more.map(describe)}</details>`;
   const isFrozen = given.get('freeze') === 'yes';
-  const freeze = html`<fieldset class="choices"><label><input type="checkbox" name="freeze" value="yes"${isFrozen && html` checked`}> Keep it under a name of its own</label></fieldset>`;
+  const freeze = html`<fieldset class="choices"><label><input type="checkbox" name="freeze" value="yes"${isFrozen && html` checked`}> Store it under a permanent name</label></fieldset>`;
   const kind = html`<input type="hidden" name="kind" value="augment">`;
   return postForm(c, PATH, [kind, ...inputs.map(describe), others, freeze, html`<button>Augment</button>`], {
     hasFiles: true,
@@ -180,7 +184,7 @@ function augmentForm(c: Context, given: URLSearchParams): Html {
 const PLATFORMS: Input = {
   name: 'platforms',
   label: 'Platforms',
-  hint: 'Such as linux/amd64,linux/arm64; empty for all of the image.',
+  hint: 'Such as linux/amd64,linux/arm64; empty: all of the image.',
 };
 
 function buildForm(c: Context, given: URLSearchParams): Html {
@@ -195,18 +199,18 @@ function buildForm(c: Context, given: URLSearchParams): Html {
     {
       name: 'context',
       label: 'Context',
-      hint: 'A tar of the files for COPY, plain or packed with gzip; none: empty.',
+      hint: 'A tar of the files for COPY, plain or compressed with gzip; none: an empty context.',
       isFile: true,
     },
-    { ...PLATFORMS, hint: 'Such as linux/amd64,linux/arm64; empty for that of this Veneer.' },
-    { name: 'repository', label: 'Repository', hint: 'Where it is put: empty for the configured one.' },
+    { ...PLATFORMS, hint: 'Such as linux/amd64,linux/arm64; empty: the default of this Veneer.' },
+    { name: 'repository', label: 'Repository', hint: 'The repository to push to; empty: the configured one.' },
   ];
   const kind = html`<input type="hidden" name="kind" value="build">`;
   const described = inputs.map(input => describeInput('build', input, given));
   return postForm(c, PATH, [kind, ...described, html`<button>Build</button>`], { hasFiles: true });
 }
 
-/** What was sent in the same form is there again. */
+/** Filled with the previous input. */
 function describeInput(
   kind: string,
   { name, label, hint, isLong, isRequired, isFile }: Input,
@@ -240,27 +244,27 @@ function describeMade(
   const builds = buildId?.startsWith('mr-') ? 'mirrors' : 'builds';
   const about = facts({
     Image: html`<code>${targetImage}</code>`,
-    Request: html`<a href="/view/containers/${requestId}">what was asked for</a>`,
+    Request: html`<a href="/view/containers/${requestId}">details of the request</a>`,
     Build: isBuilt ? html`<a href="/view/${builds}/${buildId}">${buildId}</a>` : undefined,
     Ends: expiration === undefined ? undefined : timeOf(expiration, now),
   });
   return {
-    lead: isBuilt ? 'A pull waits for the build.' : 'It can be pulled.',
+    lead: isBuilt ? 'A pull waits for the build.' : 'It can be pulled now.',
     body: html`${warnings.map(warning => note('warn', warning))}<div class="card">${about}</div>
 <h2>With Docker</h2>${copyable('the docker command', `docker run --rm ${targetImage}`)}
-<h2>The same by the API</h2>${copyable('the curl command', curlOf(c, request))}
-<h2>In Nextflow</h2>${copyable('the lines for nextflow.config', nextflowOf(c, { targetImage, kind }))}`,
+<h2>With the API</h2>${copyable('the curl command', curlOf(c, request))}
+<h2>With Nextflow</h2>${copyable('the lines for nextflow.config', nextflowOf(c, { targetImage, kind }))}`,
   };
 }
 
-/** The shell sees one word, whatever is in it. */
+/** Quoted for the shell. */
 function curlOf(c: Context, request: Readonly<Record<string, unknown>>): string {
   const login = c.get('rights').access.sessions ? ' \\\n  -u "token:$VENEER_TOKEN"' : '';
   const json = JSON.stringify(request, undefined, 2).replaceAll(String.raw`data:\u0000`, 'data:\0');
   const curl = `curl -sS ${new URL('/v1alpha2/container', realmOf(c)).href}${login} \\\n  -H 'Content-Type: application/json'`;
   const [first = '', ...rest] = json.split(FILE_MARK);
   if (rest.length === 0) return `${curl} -d ${quote(json)}`;
-  // The argument of a command could not hold the bytes of files.
+  // An argument of a command could be too small for the bytes of files.
   const parts = rest.map((part, at) => (at % 2 === 0 ? fileOf(part) : `printf %s ${quote(`"${part}`)}`));
   return `{ printf %s ${quote(first)}; ${parts.join('; ')}; } | ${curl} -d @-`;
 }

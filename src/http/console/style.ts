@@ -1,4 +1,4 @@
-// How pages look: one style sheet for all, in light and dark, for narrow and wide screens. No page has styles of its own.
+// The style sheet of all pages, for light and dark, narrow and wide screens. No page has styles of its own.
 export const STYLE = `
 :root {
   color-scheme: light dark;
@@ -217,7 +217,7 @@ tr.removed > * { background: var(--removed); }
 }
 `;
 
-/** Of the browser's tab and the head of pages: a sheet of veneer over two others. */
+/** The icon of the browser tab and the page head: a sheet of veneer over two others. */
 export const ICON = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
 <path d="M16 14 3 20.5 16 27l13-6.500z" fill="#8f9aa3"/>
 <path d="M16 9.500 3 16l13 6.500L29 16z" fill="#4c8d92"/>
