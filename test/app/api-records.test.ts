@@ -76,6 +76,30 @@ describe('a status', () => {
     expect(await ofBuild).toMatchObject({ status: 'COMPLETED' });
   });
 
+  test('of one network waits in a part of the places alone', async () => {
+    const grants = [{ anyone: true, repositories: ['**'], allow: ['pull', 'push', 'build'] }];
+    await app.configure({ access: { grants }, limits: { statusWaits: 8, statusWait: '15s' } });
+    app.putImage();
+    const held = app.holdBase();
+    const answer = await app.build({ containerFile: base64(`FROM ${app.base}\nCOPY --from=${app.base} /none* /\n`) });
+    await held.asked;
+    let answered = 0;
+    const ask = async (address: string) => {
+      const response = await app.request(`/v1alpha2/container/${answer.requestId}/status`, { address });
+      answered += 1;
+      return Object(await response.json()).status;
+    };
+    const first = [ask('203.0.113.1'), ask('203.0.113.2'), ask('203.0.113.1')];
+    // Two of an address wait, and its others are answered at once.
+    const greedy = [ask('203.0.113.1'), ask('203.0.113.1'), ask('203.0.113.1')];
+    await expect.poll(() => answered).toBe(3);
+    const other = ask('198.51.100.1');
+    held.release();
+    expect(await other).toBe('DONE');
+    const all = await Promise.all([...first, ...greedy]);
+    expect(all.filter(status => status === 'BUILDING')).toHaveLength(3);
+  });
+
   test.each([
     ['no longer than it may', { statusWait: '10ms' }],
     ['not at all where too many do', { statusWaits: 0 }],

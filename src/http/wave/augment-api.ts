@@ -88,7 +88,7 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
     const submission = await findSubmission(c);
     const { id, buildId, scan } = submission.record;
     if (statusOf(submission) === 'DONE') return submission;
-    await statusWait(c.req.raw.signal, async until => {
+    await statusWait(c, async until => {
       if (buildId !== undefined) await builds.wait(buildId, until);
       if (scan?.mode === 'required') await scans.wait(scan.id, until);
     });

@@ -86,8 +86,7 @@ export function createBuildsApi(deps: {
       return c.json(describeFor(c)(build, { logs, scanId: await scans.findOfBuild(build.id) }));
     });
     app.get(`${path}/:id/status`, async c => {
-      const client = c.req.raw.signal;
-      return c.json(buildStatusResponse(await awaitEnd(await see(c), { builds, wait: statusWait, client })));
+      return c.json(buildStatusResponse(await awaitEnd(await see(c), { builds, wait: statusWait, c })));
     });
     app.get(`${path}/:id/logs`, async c => sendLog(c, await see(c), describeFor(c)));
     app.post(`${path}/:id/cancel`, async c => {
