@@ -1,7 +1,7 @@
 // The edge of the process: arguments, the socket, signals and the drain.
 import { existsSync } from 'node:fs';
 import { createServer, Server } from 'node:http';
-import { homedir, totalmem } from 'node:os';
+import { homedir, hostname, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createAdaptorServer, type Http2Bindings, type HttpBindings } from '@hono/node-server';
 import { type Logger, pino } from 'pino';
@@ -9,7 +9,7 @@ import pretty from 'pino-pretty';
 import manifest from '../package.json' with { type: 'json' };
 import { AccessFault } from './access/access.ts';
 import { createForwarding } from './access/address.ts';
-import { type App, createApp } from './app/app.ts';
+import { type App, type AppDeps, createApp } from './app/app.ts';
 import { findCacheTarget } from './app/caching.ts';
 import { findGcTarget, findRepairTarget } from './app/hosting.ts';
 import { findStartFaults, probeBuilders, probeUpstreams } from './app/probing.ts';
@@ -73,7 +73,7 @@ await command.parseAsync().catch(refuseToStart);
 
 async function run(flags: Flags): Promise<void> {
   const config = readConfig(flags);
-  const { log, accessLog, format } = createLogs(config);
+  const { log, accessLog } = createLogs(config);
   const { environment, dockerConfigPath } = findOwner();
   const commit = process.env.VENEER_COMMIT || undefined;
   const path = findConfigFile({ env: process.env, flags });
@@ -81,7 +81,7 @@ async function run(flags: Flags): Promise<void> {
   let listenHost: string | undefined;
   const listening = Promise.withResolvers<void>();
   const app = await createApp({
-    ...{ config, log, accessLog, accessLogFormat: format, commit, configFile, version: manifest.version },
+    ...{ config, log, accessLog, commit, configFile, version: manifest.version },
     ...{ dockerConfigPath, environment },
     findListenHost: () => listenHost,
     memoryLimitBytes: findMemoryLimit(),
@@ -266,8 +266,7 @@ function createReread(flags: Flags): Reread {
 
 interface Logs {
   readonly log: Logger;
-  readonly accessLog: Logger;
-  readonly format: 'json' | 'pretty';
+  readonly accessLog: NonNullable<AppDeps['accessLog']>;
 }
 
 /** Lines of the access log are written many at a time, and any other line at once, with those before it. */
@@ -275,7 +274,7 @@ function createLogs({ log: { level, format: wanted } }: Config): Logs {
   const format = wanted ?? (process.stdout.isTTY ? 'pretty' : 'json');
   if (format === 'pretty') {
     const log = pino({ level }, pretty({ sync: true, singleLine: true }));
-    return { log, accessLog: log, format };
+    return { log, accessLog: { format } };
   }
   const out = pino.destination({ fd: 1, sync: true });
   let waiting = '';
@@ -292,7 +291,8 @@ function createLogs({ log: { level, format: wanted } }: Config): Logs {
   };
   setInterval(flush, ACCESS_LOG_FLUSH_MS).unref();
   process.on('exit', flush);
-  return { log: pino({ level }, { write }), accessLog: pino({ level }, { write: collect }), format };
+  const base = { pid: process.pid, hostname: hostname() };
+  return { log: pino({ level, base }, { write }), accessLog: { format, direct: { base, write: collect } } };
 }
 
 /** What runs, with what, and at last what to try. */

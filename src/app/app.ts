@@ -16,7 +16,7 @@ import type { ReadinessProblem } from '../http/admin/health.ts';
 import type { ReadyManifests } from '../http/distribution/ready-manifests.ts';
 import { createRegistryEvents } from '../http/distribution/registry-events.ts';
 import { createMemory, maxMemoryBytes } from '../memory.ts';
-import { createAccessLog } from '../observe/request.ts';
+import { type AccessLogOptions, createAccessLog } from '../observe/request.ts';
 import { createTracing, wantsTraces } from '../observe/tracing.ts';
 import { createTokenLayers } from '../pull/tokens/layers.ts';
 import { createLedger } from '../pull/tokens/ledger.ts';
@@ -67,9 +67,8 @@ export interface App {
 export interface AppDeps {
   readonly config: Config;
   readonly log: Logger;
-  /** Gets the access log, in this format; default: `log`, as JSON. */
-  readonly accessLog?: Logger | undefined;
-  readonly accessLogFormat?: 'json' | 'pretty' | undefined;
+  /** Default: lines of `log`, as JSON. */
+  readonly accessLog?: AccessLogOptions | undefined;
   readonly version: string;
   /** The version that this Veneer was built from. */
   readonly commit?: string | undefined;
@@ -116,7 +115,7 @@ async function openAll(
   const startedAt = systemTime();
   const tracing = await openTracing(deps, log);
   if (tracing) opened.defer(() => tracing.close());
-  const observer = createObserver(createAccessLog(deps.accessLog ?? log, deps.accessLogFormat ?? 'json'), {
+  const observer = createObserver(createAccessLog(log, deps.accessLog), {
     ...{ measures, tracing },
     upstreams: new Set([...Object.keys(config.upstreams), config.defaultUpstream].map(normalizeName)),
     now: systemTime,

@@ -167,15 +167,40 @@ export type WriteAccessLog = (facts: RequestFacts, end: RequestEnd) => void;
 /** The client closed the connection before a status was sent. The number is nginx's. */
 export const CLIENT_LEFT = 499;
 
-export function createAccessLog(log: Logger, format: 'json' | 'pretty'): WriteAccessLog {
+export interface AccessLogOptions {
+  /** Default: json. */
+  readonly format?: 'json' | 'pretty' | undefined;
+  /** Gets each line of JSON in place of the logger, which takes several times as long to make one. */
+  readonly direct?: DirectLog | undefined;
+}
+
+interface DirectLog {
+  /** Of every line, as in those of the logger. */
+  readonly base: Readonly<Record<string, unknown>>;
+  readonly write: (line: string) => void;
+}
+
+export function createAccessLog(log: Logger, { format = 'json', direct }: AccessLogOptions = {}): WriteAccessLog {
+  const base = direct === undefined ? '' : fieldsOf(direct.base);
   return (facts, end) => {
     // Failures on our side are logged as warnings.
     const level = end.status >= 500 ? 'warn' : 'info';
     if (!log.isLevelEnabled(level)) return;
     const line = describe(facts, end);
-    if (format === 'json') log[level](line, 'request');
-    else log[level](formatLine(line));
+    if (format === 'pretty') log[level](formatLine(line));
+    else if (!direct) log[level](line, 'request');
+    else {
+      // One object of all of it would be many times as slow to make, and to encode.
+      const own = `"level":${log.levels.values[level]},"time":${Date.now()}`;
+      direct.write(`{${own}${base}${fieldsOf(line)},"msg":"request"}\n`);
+    }
   };
+}
+
+/** As JSON, each with a comma in front. */
+function fieldsOf(fields: object): string {
+  const inner = JSON.stringify(fields).slice(1, -1);
+  return inner === '' ? '' : `,${inner}`;
 }
 
 type Line = ReturnType<typeof describe>;

@@ -264,7 +264,7 @@ async function createApp(level = 'silent') {
     createRequestLog({
       scope: createRequestScope(),
       findAddress: () => undefined,
-      onEnd: createAccessLog(log, 'json'),
+      onEnd: createAccessLog(log),
     }),
   );
   app.onError(createErrorHandler(log));
