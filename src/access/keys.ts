@@ -85,9 +85,24 @@ interface PassThroughKeys {
 const BYTES = 32;
 const HEX = /^[0-9a-f]{64}$/;
 
+/** Files of secrets that all processes need which share their records, by their names in a data directory, and how they are made. */
+export const SHARED_SECRETS: Readonly<Record<string, () => string>> = {
+  'signing-key.pem': makeKey,
+  'passing-key': makeSecret,
+};
+
+/** Makes the file at `path` have this text. Throws AccessFault where it cannot be read. */
+export async function replaceSecret(path: string, text: string): Promise<void> {
+  if ((await readText(path)) !== text) await write(path, text);
+}
+
+function makeSecret(): string {
+  return `${randomBytes(BYTES).toString('hex')}\n`;
+}
+
 /** From the secret in the file at `path`, which is created if absent. Throws AccessFault. */
 export async function loadPassThroughKeys(path: string): Promise<PassThroughKeys> {
-  const text = (await readOrMake(path, () => `${randomBytes(BYTES).toString('hex')}\n`)).trim();
+  const text = (await readOrMake(path, makeSecret)).trim();
   if (!HEX.test(text)) throw new AccessFault([`${path}: expected a key of ${2 * BYTES} hex characters`]);
   const derive = (use: string) => new Uint8Array(hkdfSync('sha256', Buffer.from(text, 'hex'), '', use, BYTES));
   return { sealing: derive('veneer: sealed credentials'), scopes: derive('veneer: scopes') };

@@ -33,7 +33,7 @@ import { createHosting } from './hosting.ts';
 import { createMeasures } from './measuring.ts';
 import { createObserver, withBriefErrors } from './observing.ts';
 import { createPulling } from './pulling.ts';
-import { openRecords } from './recording.ts';
+import { openRecords, shareSecrets } from './recording.ts';
 import { createRoutes } from './routes.ts';
 import { createRuledPulls, createRuling, type Reread } from './ruling.ts';
 import { createScanning } from './scanning.ts';
@@ -139,9 +139,10 @@ async function openAll(
   const { now } = clock;
   const mayDelete = () => clock.deleteBy() !== undefined;
   const recording = closing(await openRecords({ config, log, memory, now, reserve }));
-  const { records, reasonToKeep, checkReady, listFaults } = recording;
+  const { records, ownRecords, reasonToKeep, checkReady, listFaults } = recording;
   // Before anything else uses its disk space.
   await reserve.restore();
+  if (config.state.postgres) await shareSecrets({ records, dataDir: config.dataDir });
   const access = closing(
     await createAccess({
       options: config.access,
@@ -158,7 +159,7 @@ async function openAll(
     }),
   );
   log.info(access.summary);
-  const events = closing(createEvents({ endpoints: config.events.endpoints, records, log }));
+  const events = closing(createEvents({ endpoints: config.events.endpoints, records: ownRecords, log }));
   const registryEvents = createRegistryEvents(events, config.publicUrl);
   const reportDamage = createReportDamage({ log, events: registryEvents, onDamaged: measures?.onDamaged });
   const reportLost = (of: ContentKind) => (damage: Damage) =>
@@ -202,7 +203,20 @@ async function openAll(
   const opening = Promise.withResolvers<Building>();
   const pulling = closing(
     createPulling({
-      ...{ config, log, now, records, memory, tokenLayers, caching, layerStore, dockerConfigPath, patience, observer },
+      ...{
+        config,
+        log,
+        now,
+        records,
+        ownRecords,
+        memory,
+        tokenLayers,
+        caching,
+        layerStore,
+        dockerConfigPath,
+        patience,
+        observer,
+      },
       hosted: hosting.registries,
       ...{ scopes: passThrough?.scopes, acting: own?.acting, findListenHost, building: opening.promise },
     }),
@@ -211,7 +225,7 @@ async function openAll(
   const { reread, checkEveryMs } = deps;
   const ruling = closing(
     await createRuling({
-      ...{ config, log, now, records, layerStore, reread, checkEveryMs },
+      ...{ config, log, now, records: ownRecords, layerStore, reread, checkEveryMs },
       describeRemote: pulling.describeRemote,
     }),
   );
@@ -223,7 +237,7 @@ async function openAll(
   const buildRate = createBuildRateLimiter(config.builds.rate);
   const building = closing(
     await createBuilding({
-      ...{ config, log, now, mayDelete, records, memory, pulling },
+      ...{ config, log, now, mayDelete, records: ownRecords, memory, pulling },
       onDamagedContext: reportLost('contexts'),
       openContent,
       hosted: hosting.hosted,
@@ -246,7 +260,7 @@ async function openAll(
   const usage = closing(createUsage({ records, now, log }));
   const scans = closing(
     await createScanning({
-      ...{ config, log, now, records, ledger, builds: building.builds },
+      ...{ config, log, now, records: ownRecords, ledger, builds: building.builds },
       ...{ origins: pulling.origins, withToken: pulling.withToken },
       environment: deps.environment ?? {},
       onEnded: ({ platforms }) => usage.count('scans', { caller: '', platform: platforms.join(',') }),
@@ -312,19 +326,15 @@ async function openAll(
     ],
   });
 
-  const scrubbing = createScrubbing({ config, log, records, stores });
+  const scrubbing = createScrubbing({ config, log, records: ownRecords, stores });
   if (scrubbing) closing(scrubbing);
   closing(
     createSweeping({
       ...{ config, log, clock, reasonToKeep, collector: hosting.collector },
       records: { ...records, sweep: recording.sweep },
       everySweepMs: deps.everySweepMs,
-      sweeps: [
-        hosting.sweep,
-        building.builds.sweep,
-        building.sweepBuilders,
-        caching.sweep,
-        ruling.sweep,
+      sweeps: [hosting.sweep, building.builds.sweep, building.sweepBuilders, caching.sweep, ruling.sweep],
+      sharedSweeps: [
         tokenLayers.sweep,
         ...(bucket ? [() => bucket.abortUploads(new Date(now().getTime() - MAX_UPLOAD_MS))] : []),
       ],

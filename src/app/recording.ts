@@ -2,9 +2,12 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { z } from 'zod';
+import { readOrMake, replaceSecret, SHARED_SECRETS } from '../access/keys.ts';
 import type { Config } from '../config/schema.ts';
 import { createMemory, type Memory } from '../memory.ts';
 import { findReasonToKeep, type ServiceStore } from '../state/acknowledged.ts';
+import { createCollection } from '../state/collection.ts';
 import { requireComplete } from '../state/migration.ts';
 import { openPostgresStore, type PostgresStore } from '../state/postgres.ts';
 import { createReserve, createReservedStore, type Reserve } from '../state/reserve.ts';
@@ -15,6 +18,8 @@ interface Recording {
   readonly records: ServiceStore;
   /** The records of the cache, which belongs to this data directory: the same store, unless that is a database. */
   readonly cacheRecords: ServiceStore;
+  /** Of work that the process that began it does to its end, and takes up again after a restart, such as builds. */
+  readonly ownRecords: ServiceStore;
   /** Changes whenever any of them does: see RecordStore. */
   version(): number | undefined;
   /** Removes expired records, or a part of them; returns how many. */
@@ -59,7 +64,13 @@ export async function openRecords({
   logCondition();
   const watched = watchFile(file, fileIn(config), logCondition);
   return {
-    ...{ records, reasonToKeep, cacheRecords: file, version: joinVersions(stores) },
+    ...{
+      records,
+      reasonToKeep,
+      cacheRecords: file,
+      ownRecords: records.locks.areShared ? file : records,
+      version: joinVersions(stores),
+    },
     async sweep() {
       const counts = await Promise.all(stores.map(store => store.sweep()));
       return counts.reduce((sum, count) => sum + count, 0);
@@ -172,6 +183,29 @@ export function findTokenRecords(config: Pick<Config, 'dataDir' | 'state'>) {
 function nameRecords(config: Pick<Config, 'dataDir' | 'state'>): string {
   const { postgres } = config.state;
   return postgres ? `schema ${postgres.schema} of the database` : fileIn(config);
+}
+
+/** The signing key and the passing key become those of the records: what one process signed, all others accept. */
+export async function shareSecrets({
+  records,
+  dataDir,
+}: {
+  readonly records: RecordStore;
+  readonly dataDir: string;
+}): Promise<void> {
+  const secrets = createCollection({ store: records, name: 'secret', schema: z.string() });
+  for (const [name, make] of Object.entries(SHARED_SECRETS)) {
+    const path = join(dataDir, name);
+    let text = await secrets.get(name);
+    if (text === undefined) {
+      const own = await readOrMake(path, make);
+      await secrets.update(name, found => {
+        text = found ?? own;
+        return found === undefined ? { record: own } : undefined;
+      });
+    }
+    await replaceSecret(path, text ?? '');
+  }
 }
 
 const GUEST_BYTES = 1024 ** 2;

@@ -14,6 +14,7 @@ interface Sweeping {
   close(): Promise<void>;
 }
 
+const SWEEP_LOCK = 'sweep';
 const SWEEP_EVERY_MS = 10 * 60_000;
 /** The pause between batches of expired records, for requests to be served. */
 const PAUSE_MS = 1000;
@@ -26,6 +27,7 @@ export function createSweeping({
   reasonToKeep,
   collector,
   sweeps,
+  sharedSweeps = [],
   everySweepMs = SWEEP_EVERY_MS,
 }: {
   readonly config: Config;
@@ -35,8 +37,10 @@ export function createSweeping({
   /** As for `createHostedStore`. */
   readonly reasonToKeep: () => string | undefined;
   readonly collector: GarbageCollector;
-  /** One for each room; all run concurrently. */
+  /** One for each room, of what is on this machine; all run concurrently. */
   readonly sweeps: readonly (() => Promise<unknown>)[];
+  /** Of what all processes share that share the records: run by one of them at a time. */
+  readonly sharedSweeps?: readonly (() => Promise<unknown>)[] | undefined;
   readonly everySweepMs?: number | undefined;
 }): Sweeping {
   const { everyMs } = config.hosted.collect;
@@ -63,6 +67,12 @@ export function createSweeping({
   async function sweep(): Promise<void> {
     if (!mayDelete()) return;
     await Promise.all([sweepRecords, ...sweeps].map(each => each().catch(logFailure)));
+    // Another process that has it sweeps for all; if that dies, the next sweep of any takes over.
+    await records.locks.withFreeLock(SWEEP_LOCK, sweepShared).catch(logFailure);
+  }
+
+  async function sweepShared(): Promise<void> {
+    await Promise.all(sharedSweeps.map(each => each().catch(logFailure)));
     if (!mayDelete()) return;
     const report = await schedule?.runIfDue().catch(logFailure);
     if (!report) return;

@@ -96,6 +96,7 @@ export function configSchema(env: Environment) {
     .superRefine(checkPrefixes, { when: ({ value }) => prefixesSchema.safeParse(value).success })
     .superRefine(checkPassThrough, { when: ({ value }) => passThroughSchema.safeParse(value).success })
     .superRefine(checkDefaultUpstream, { when: ({ value }) => namesSchema.safeParse(value).success })
+    .superRefine(checkReplicas, { when: ({ value }) => replicasSchema.safeParse(value).success })
     .superRefine(checkClusters, { when: ({ value }) => clustersSchema.safeParse(value).success })
     .transform(({ shutdownGrace, memory, wave, ...rest }) => ({
       ...rest,
@@ -103,6 +104,18 @@ export function configSchema(env: Environment) {
       builds: withNodeSelector(rest.builds, wave?.build.k8s['node-selector']),
       shutdownGraceMs: shutdownGrace,
     }));
+}
+
+const replicasSchema = z.object({
+  state: z.object({ postgres: z.object({ isShared: z.boolean() }).optional() }),
+  access: z.object({ credentialKeys: z.array(z.string()) }).optional(),
+});
+
+/** A key that each process made for itself would open no credentials of the others. */
+function checkReplicas({ state, access }: z.output<typeof replicasSchema>, context: z.RefinementCtx): void {
+  if (!state.postgres?.isShared || !access || access.credentialKeys.length > 0) return;
+  const message = 'with state.postgres.replicas, all replicas need the same keys: set at least one';
+  context.addIssue({ code: 'custom', path: ['access', 'credentialKeys'], message });
 }
 
 function metricsSchema() {
@@ -222,6 +235,8 @@ function stateSchema(env: Environment) {
         .string()
         .regex(/^[a-z_][a-z0-9_]{0,47}$/, 'expected lower-case letters, digits and underscores')
         .default('veneer'),
+      /** Whether several processes use the schema at the same time. */
+      replicas: z.boolean().default(false),
       /** How many connections at most; one more listens. */
       pool: z.int().min(1).max(MAX_CONNECTIONS).default(10),
       tls: z
@@ -232,7 +247,7 @@ function stateSchema(env: Environment) {
         })
         .optional(),
     })
-    .transform(({ pool, ...rest }) => ({ ...rest, maxConnections: pool }));
+    .transform(({ pool, replicas, ...rest }) => ({ ...rest, maxConnections: pool, isShared: replicas }));
   return z.strictObject({ postgres: postgres.optional() });
 }
 

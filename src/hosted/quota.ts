@@ -7,7 +7,7 @@ import { formatSize } from '../oci/wording.ts';
 import { type Collection, createCollection } from '../state/collection.ts';
 import { type Change, type Entry, entriesOf, keysOf, type RecordStore } from '../state/store.ts';
 import { createHostedRecords } from './records.ts';
-import type { Quota } from './store.ts';
+import { HOSTED_LOCK, type Quota } from './store.ts';
 
 /**
  * The sum of everything the repositories link, blobs and manifests. Content counts once per repository: linked by two, it counts twice,
@@ -102,14 +102,17 @@ interface Usage {
 async function openUsage(store: RecordStore, findQuotas: (repository: string) => readonly string[]): Promise<Usage> {
   const repositories = createCollection({ store, name: 'hosted.usage', schema: usageSchema });
   const quotas = createCollection({ store, name: 'hosted.quota', schema: usageSchema });
-  await countOnce(store, repositories);
-  const sums = await sumQuotas(entriesOf(repositories, ''), findQuotas);
-  const known = new Map((await Array.fromAsync(entriesOf(quotas, ''))).map(({ key, value }) => [key, value.bytes]));
-  const stale = [...known.keys()].filter(name => !sums.has(name));
-  const fresh = new Map([...sums].filter(([name, bytes]) => known.get(name) !== bytes));
-  // A start with the same quotas as before writes nothing, and so needs no space.
-  const changes = [...stale.map(quotas.deleting), ...puttingAll(quotas, fresh)];
-  if (changes.length > 0) await store.write(changes, { makesRoom: true });
+  // Others that share the records may be linking content.
+  await store.locks.withLock(HOSTED_LOCK, async ({ fence: expected }) => {
+    await countOnce(store, repositories);
+    const sums = await sumQuotas(entriesOf(repositories, ''), findQuotas);
+    const known = new Map((await Array.fromAsync(entriesOf(quotas, ''))).map(({ key, value }) => [key, value.bytes]));
+    const stale = [...known.keys()].filter(name => !sums.has(name));
+    const fresh = new Map([...sums].filter(([name, bytes]) => known.get(name) !== bytes));
+    // A start with the same quotas as before writes nothing, and so needs no space.
+    const changes = [...stale.map(quotas.deleting), ...puttingAll(quotas, fresh)];
+    if (changes.length > 0) await store.write(changes, { makesRoom: true, expected });
+  });
   return {
     ofQuota: name => bytesOf(quotas, name),
     adding: (repository, bytes) =>

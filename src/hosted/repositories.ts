@@ -155,7 +155,7 @@ function createTags(store: HostedStore): HostedTags {
       throw await unknown(repository, tag);
     refuseTagRemoval(store, repository, tag);
     if (digest) await unlinkTag(store, { repository, tag, digest });
-    else await records.tags.delete(tagKey(repository, tag));
+    else await records.write([records.tags.deleting(tagKey(repository, tag))], { makesRoom: true });
   }
 
   return {

@@ -1,11 +1,12 @@
-// What all parts of the hosted repositories share: content, records, and the one lock that keeps them in step.
-import pLimit from 'p-limit';
+// What all parts of the hosted repositories share: content, records, and the one lock that keeps them in step, of all processes that share the records.
+import { randomUUID } from 'node:crypto';
 import { isDiskFull } from '../content/free-space.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import type { Change, RecordStore } from '../state/store.ts';
+import { LEASES } from '../state/locks.ts';
+import type { Change, Expectation, Lock, Locks, RecordStore } from '../state/store.ts';
 import { createHostedRecords, type HostedRecords, holdersKey } from './records.ts';
 
 export interface HostedStore {
@@ -13,19 +14,21 @@ export interface HostedStore {
   readonly records: HostedRecords;
   readonly memory: Memory;
   readonly now: () => Date;
+  readonly locks: Locks;
   readonly options: HostedOptions;
   /** Recent accesses of clients, by `linkKey`. */
   readonly recentAccess: RecentAccess;
   /**
    * Runs work exclusively that changes records or deletes content, together with the reads that it depends on. Must not wait for a client
-   * or move many bytes, and must not be nested.
+   * or move many bytes, and must not be nested. Writes of `records` inside fail once the lock is lost, or `lease` is, of content that is
+   * linked.
    */
-  withLock<T>(work: () => Promise<T>): Promise<T>;
+  withLock<T>(work: () => Promise<T>, lease?: Lock): Promise<T>;
   /**
    * Runs `work`, which stores content of `digest` and then links it: in between, the content counts as needed. If `work` throws, content
-   * that it left unlinked is deleted, unless it existed before. Must not be called inside `withLock`.
+   * that it left unlinked is deleted, unless it existed before. Must not be called inside `withLock`; the lease is to be given to it.
    */
-  withLease<T>(digest: Digest, work: () => Promise<T>): Promise<T>;
+  withLease<T>(digest: Digest, work: (lease: Lock | undefined) => Promise<T>): Promise<T>;
   /** Whether a repository links the content, or it is leased. Inside `withLock`. */
   isNeeded(digest: Digest): Promise<boolean>;
   /** Deletes content that is not needed, unless the records may be incomplete. Inside `withLock`. */
@@ -87,38 +90,68 @@ export function createHostedStore(deps: {
   readonly reasonToKeep?: (() => string | undefined) | undefined;
 }): HostedStore {
   const { content, memory, now, reasonToKeep = () => undefined } = deps;
-  const records = createHostedRecords(deps.records);
-  const lock = pLimit(1);
-  const withLock: HostedStore['withLock'] = work => refuseFullDisk(() => lock(work));
+  const { locks } = deps.records;
+  let held: Lock | undefined;
+  const records = createHostedRecords(createFencedRecords(deps.records, () => held?.fence ?? []));
+  /** By this process. */
   const leases = new Map<Digest, number>();
 
-  async function isNeeded(digest: Digest): Promise<boolean> {
-    return leases.has(digest) || (await records.holders.list({ prefix: holdersKey(digest), limit: 1 })).length > 0;
+  const withLock: HostedStore['withLock'] = (work, lease) =>
+    refuseFullDisk(() =>
+      locks.withLock(HOSTED_LOCK, async lock => {
+        held = lease ? { ...lock, fence: [...lock.fence, ...lease.fence] } : lock;
+        try {
+          return await work();
+        } finally {
+          held = undefined;
+        }
+      }),
+    );
+
+  const isNeeded = (digest: Digest) => isNeededBesides(digest, undefined);
+
+  /** `own`: the key of a lease that does not count. */
+  async function isNeededBesides(digest: Digest, own: string | undefined): Promise<boolean> {
+    if ((leases.get(digest) ?? 0) > (own === undefined ? 0 : 1)) return true;
+    if ((await records.holders.list({ prefix: holdersKey(digest), limit: 1 })).length > 0) return true;
+    if (!locks.areShared) return false;
+    const others = await deps.records.list(LEASES, { prefix: leaseKey(digest), limit: 2 });
+    return others.some(key => key !== own);
   }
 
   async function deleteUnlinked(digest: Digest): Promise<void> {
-    if (reasonToKeep() === undefined && !(await isNeeded(digest))) await content.delete(digest);
+    if (reasonToKeep() !== undefined || (await isNeeded(digest))) return;
+    await held?.confirm();
+    await content.delete(digest);
   }
 
-  function release(digest: Digest): void {
-    const others = (leases.get(digest) ?? 1) - 1;
-    if (others > 0) leases.set(digest, others);
+  function count(digest: Digest, step: 1 | -1): void {
+    const next = (leases.get(digest) ?? 0) + step;
+    if (next > 0) leases.set(digest, next);
     else leases.delete(digest);
   }
 
-  async function withLease<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
-    // Under the lock: a deletion of this very content may be in progress, and would remove what is stored now.
-    const wasStray = await withLock(async () => {
-      const wasFound = !(await isNeeded(digest)) && (await content.find(digest)) !== undefined;
-      leases.set(digest, (leases.get(digest) ?? 0) + 1);
-      return wasFound;
-    });
+  async function lease<T>(digest: Digest, key: string, work: (lock: Lock | undefined) => Promise<T>): Promise<T> {
+    count(digest, 1);
     try {
-      const result = await refuseFullDisk(work);
-      release(digest);
-      return result;
+      return await (locks.areShared ? locks.withLock(key, work) : work(undefined));
+    } finally {
+      count(digest, -1);
+    }
+  }
+
+  async function withLease<T>(digest: Digest, work: (lease: Lock | undefined) => Promise<T>): Promise<T> {
+    const key = leaseKey(digest, randomUUID());
+    let wasStray = true;
+    try {
+      return await lease(digest, key, async lock => {
+        // Waits for the lock: a deletion of this very content may be in progress, and would remove what is stored now.
+        wasStray = await withLock(
+          async () => !(await isNeededBesides(digest, key)) && (await content.find(digest)) !== undefined,
+        );
+        return await refuseFullDisk(() => work(lock));
+      });
     } catch (error) {
-      release(digest);
       // Unlinked content that existed before must not be deleted: its record may be lost. If this fails too, gc finds the content.
       if (!wasStray) await withLock(() => deleteUnlinked(digest)).catch(() => {});
       throw error;
@@ -130,6 +163,7 @@ export function createHostedStore(deps: {
     records,
     memory,
     now,
+    locks,
     options: { ...DEFAULT_OPTIONS, ...deps.options },
     recentAccess: createRecentAccess(now),
     withLock,
@@ -138,6 +172,23 @@ export function createHostedStore(deps: {
     deleteUnlinked,
     reasonToKeep,
   };
+}
+
+/** Of everything that is linked, in all repositories. */
+export const HOSTED_LOCK = 'hosted';
+
+function leaseKey(digest: Digest, id = ''): string {
+  return `hosted-content/${digest} ${id}`;
+}
+
+/** The same records, whose changes fail unless the fence holds. */
+function createFencedRecords(store: RecordStore, findFence: () => readonly Expectation[]): RecordStore {
+  const write: RecordStore['write'] = (changes, options) => {
+    const fence = findFence();
+    if (fence.length === 0) return store.write(changes, options);
+    return store.write(changes, { ...options, expected: [...(options?.expected ?? []), ...fence] });
+  };
+  return { ...store, write };
 }
 
 const DEFAULT_OPTIONS: HostedOptions = {

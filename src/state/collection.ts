@@ -4,8 +4,10 @@ import type { Memory } from '../memory.ts';
 import {
   type Change,
   type Entry,
+  type Expectation,
   type ListOptions,
   type PutOptions,
+  RecordConflict,
   type RecordStore,
   RecordUnreadable,
 } from './store.ts';
@@ -25,10 +27,21 @@ export interface Collection<S extends z.ZodType> {
   list(options: ListOptions): Promise<readonly string[]>;
   /** Like `list`, with the records. Unreadable ones are skipped, and reported by the store. */
   entries(options: ListOptions): Promise<readonly Entry<z.output<S>>[]>;
+  /**
+   * Reads the record, and writes what `change` makes of it, if anything; once more where somebody else has changed it in between. `change` gets
+   * undefined for one that is absent or unreadable.
+   */
+  update(key: string, change: (record: z.output<S> | undefined) => Replacement<S> | undefined): Promise<void>;
+  /** The record, undefined where it is absent or unreadable, and what a write that depends on it has to expect. */
+  expecting(key: string): Promise<{ readonly record: z.output<S> | undefined; readonly expected: Expectation }>;
   /** A put as a part of RecordStore.write. */
   putting(key: string, record: z.input<S>, options?: PutOptions): Change;
   /** A delete as a part of RecordStore.write. */
   deleting(key: string): Change;
+}
+
+interface Replacement<S extends z.ZodType> extends PutOptions {
+  readonly record: z.input<S>;
 }
 
 interface CollectionOptions<S extends z.ZodType> {
@@ -68,8 +81,39 @@ export function createCollection<S extends z.ZodType>(options: CollectionOptions
     store.onUnreadable?.(error);
   }
 
+  async function expecting(key: string) {
+    const value = await store.get(name, key);
+    const record = value && readable(value, key);
+    return { record, expected: { collection: name, key, value } };
+  }
+
+  function readable(raw: Uint8Array, key: string): z.output<S> | undefined {
+    try {
+      return decode(raw, key);
+    } catch (error) {
+      return void report(error, key);
+    }
+  }
+
   return {
     get,
+    expecting,
+    async update(key, change) {
+      for (;;) {
+        const { record, expected } = await expecting(key);
+        const next = change(record);
+        if (!next) return;
+        const { record: value, ...options } = next;
+        try {
+          await store.write([{ kind: 'put', collection: name, key, value: encode(value), ...options }], {
+            expected: [expected],
+          });
+          return;
+        } catch (error) {
+          if (!(error instanceof RecordConflict)) throw error;
+        }
+      }
+    },
     find: key => get(key).catch(error => void report(error, key)),
     has: async key => (await store.get(name, key)) !== undefined,
     put: (key, record, options) => store.put(name, key, encode(record), options),

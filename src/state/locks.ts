@@ -14,10 +14,11 @@ export function createProcessLocks(): Locks {
       return queues.has(key) ? undefined : queues.run(key, () => work(ALONE));
     },
     isLocked: queues.has,
+    areShared: false,
   };
 }
 
-const ALONE: Lock = { fence: [], lost: new AbortController().signal };
+const ALONE: Lock = { fence: [], lost: new AbortController().signal, async confirm() {} };
 
 interface SharedLocksDeps {
   readonly store: Pick<RecordStore, 'write'>;
@@ -108,19 +109,31 @@ export function createSharedLocks({
     let isOver = false;
     let validUntil = sentAt + ttlMs;
     let timer = setTimeout(renew, ttlMs / 3).unref();
+
+    async function extend(): Promise<void> {
+      const extendedAt = performance.now();
+      await put(own, own.value);
+      validUntil = extendedAt + ttlMs;
+    }
+
+    async function confirm(): Promise<void> {
+      await extend();
+      // After a long pause there is not enough time left.
+      if (validUntil - performance.now() < ttlMs / 2) throw new RecordConflict(own);
+    }
+
     async function renew(): Promise<void> {
-      const renewedAt = performance.now();
       try {
-        await put(own, own.value);
-        validUntil = renewedAt + ttlMs;
+        await extend();
       } catch (error) {
         // A store that is away for a moment takes no lease.
         if (error instanceof RecordConflict || performance.now() > validUntil) return lost.abort();
       }
       if (!isOver) timer = setTimeout(renew, ttlMs / 3).unref();
     }
+
     return {
-      lock: { fence: [own], lost: lost.signal },
+      lock: { fence: [own], lost: lost.signal, confirm },
       sinceMs: sentAt,
       async release() {
         isOver = true;
@@ -158,6 +171,7 @@ export function createSharedLocks({
       });
     },
     isLocked: queues.has,
+    areShared: true,
   };
 }
 

@@ -78,6 +78,8 @@ export interface Locks {
   withFreeLock<T>(key: string, work: (lock: Lock) => Promise<T>): Promise<T | undefined>;
   /** Whether any work of this process runs or waits under this key. */
   isLocked(key: string): boolean;
+  /** Whether other processes may have them, too: then what is known in memory may be out of date. */
+  readonly areShared: boolean;
 }
 
 export interface Lock {
@@ -85,6 +87,11 @@ export interface Lock {
   readonly fence: readonly Expectation[];
   /** Aborted once the lock is lost, as far as this process knows. */
   readonly lost: AbortSignal;
+  /**
+   * To be awaited right before what no record can fence, such as the deletion of a file: from then on the lock is held for some more seconds.
+   * Throws RecordConflict where it is lost.
+   */
+  confirm(): Promise<void>;
 }
 
 export interface ListOptions {

@@ -447,3 +447,14 @@ tokens: { ttl: 5 }
     expect(faults('upstreams: { lab: { credentials: { password: hunter2 }').join()).not.toContain('hunter2');
   });
 });
+
+test('replicas that know their callers need keys that all of them have', () => {
+  const state = 'state: { postgres: { url: postgres://db.example.com/veneer, replicas: true } }\n';
+  const access = (keys: string) => `access: { credentialKeys: [${keys}] }\n`;
+  expect(faults(state + access(''))).toEqual([
+    'access.credentialKeys: with state.postgres.replicas, all replicas need the same keys: set at least one',
+  ]);
+  expect(faults(state + access('a'.repeat(32)))).toEqual([]);
+  expect(faults(state.replace(', replicas: true', '') + access(''))).toEqual([]);
+  expect(load(state).state.postgres).toMatchObject({ isShared: true });
+});

@@ -16,6 +16,7 @@ import { createHostedStore, type HostedOptions } from '../../src/hosted/store.ts
 import { createMemory } from '../../src/memory.ts';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { isIndexType, isManifestType, mediaTypes } from '../../src/oci/media-type.ts';
+import { createProcessLocks } from '../../src/state/locks.ts';
 import type { RecordStore } from '../../src/state/store.ts';
 import type { GeneratedImage } from '../support/images.ts';
 import { createMemoryStore } from '../support/memory-records.ts';
@@ -64,7 +65,9 @@ export async function createPlace(
     },
     async open(options, parts) {
       const { uploadFiles = await createUploadFiles({ directory }), ...stores } = parts ?? {};
-      const store = createHostedStore({ memory, content, records, now, options, ...stores });
+      // Locks end with their process, and opening stands for another one.
+      const own = { ...(stores.records ?? records), locks: createProcessLocks() };
+      const store = createHostedStore({ memory, content, now, options, ...stores, records: own });
       return createHostedRepositories(store, uploadFiles);
     },
     async collect() {

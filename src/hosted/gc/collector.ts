@@ -96,8 +96,11 @@ export function createGarbageCollector(
     };
   }
 
-  return { collect: (options = {}) => lock(() => collect(options)) };
+  return { collect: (options = {}) => lock(() => store.locks.withLock(GC_LOCK, () => collect(options))) };
 }
+
+/** Of all processes. Each step has the store's lock besides, so a run that lost this one does no harm. */
+const GC_LOCK = 'hosted-collection';
 
 const JUMPED =
   'the clock has jumped ahead, and recent content may look old enough to be removed. The log says by how much; use --force to collect anyway';

@@ -113,13 +113,13 @@ export function createManifests(store: HostedStore): HostedManifests & { restore
       const link = parsePush(repository, push);
       // Checked before the bytes are written, to fail early, and again under the lock, where nothing can change any more.
       await check(link);
-      const missing = await store.withLease(link.digest, async () => {
+      const missing = await store.withLease(link.digest, async lease => {
         await keep(push.raw, link.digest);
         return store.withLock(async () => {
           const missing = await check(link);
           await linkManifest(store, link);
           return missing;
-        });
+        }, lease);
       });
       const { digest, size, document } = link;
       return { digest, mediaType: document.mediaType, size, subject: document.subject?.digest, missing };

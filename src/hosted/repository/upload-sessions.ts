@@ -4,7 +4,6 @@ import { LRUCache } from 'lru-cache';
 import type { UploadFile, UploadFiles } from '../../content/upload-files.ts';
 import type { DigestAlgorithm } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { createProcessLocks } from '../../state/locks.ts';
 import { keysOf } from '../../state/store.ts';
 import type { HostedRecords, UploadRecord } from '../records.ts';
 import type { HostedStore } from '../store.ts';
@@ -34,11 +33,15 @@ const MAX_OPEN_FILES = 1_000;
 export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Sessions {
   const { uploads } = store.records;
   const openUploads = createOpenUploads(store.records, store.options.maxUploads);
-  const mutex = createProcessLocks();
+  const { locks } = store;
   const open = new LRUCache<string, UploadFile>({ max: MAX_OPEN_FILES });
 
   async function openFile(id: string, { algorithm }: UploadRecord): Promise<UploadFile | undefined> {
-    const file = open.get(id) ?? (await uploadFiles.open(id, algorithm));
+    const known = open.get(id);
+    if (known && !locks.areShared) return known;
+    const found = await uploadFiles.open(id, algorithm);
+    // Another process may have received bytes: then the running hash lacks them.
+    const file = known && known.size === found?.size ? known : found;
     if (file) open.set(id, file);
     return file;
   }
@@ -76,8 +79,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
   }
 
   async function expireOne(id: string, deadline: Date): Promise<void> {
-    if (mutex.isLocked(id)) return;
-    await mutex.withLock(id, async () => {
+    await locks.withFreeLock(lockOf(id), async () => {
       const touched = await uploadFiles.findTouched(id);
       if (touched && touched >= deadline) return;
       // A clock that was behind has dated the file too early; the record has the trusted time.
@@ -89,7 +91,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
   return {
     async start(repository, algorithm) {
       const id = randomUUID();
-      return mutex.withLock(id, async () => {
+      return locks.withLock(lockOf(id), async () => {
         await openUploads.add(id, repository);
         try {
           const file = await create(id, repository, algorithm);
@@ -101,7 +103,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
         }
       });
     },
-    use: (repository, id, work) => mutex.withLock(id, async () => work(await find(repository, id))),
+    use: (repository, id, work) => locks.withLock(lockOf(id), async () => work(await find(repository, id))),
     forget,
     end,
     async expire(deadline) {
@@ -112,6 +114,10 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
   };
 }
 
+function lockOf(id: string): string {
+  return `hosted-upload/${id}`;
+}
+
 function unknownUpload(repository: string): RegistryError {
   return new RegistryError(
     'BLOB_UPLOAD_UNKNOWN',
@@ -120,7 +126,7 @@ function unknownUpload(repository: string): RegistryError {
 }
 
 /**
- * How many uploads are open in each repository. Each is a file and a record until it ends or times out: without a limit, anyone with push
+ * How many uploads of this process are open in each repository, and of others those that it found at its first upload. Each is a file and a record until it ends or times out: without a limit, anyone with push
  * rights could fill the disk with empty ones.
  */
 interface OpenUploads {

@@ -78,10 +78,10 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
   async function finish(session: Session, digest: Digest, before: number): Promise<void> {
     const { id, repository, file } = session;
     try {
-      await store.withLease(digest, async () => {
+      await store.withLease(digest, async lease => {
         await file.commit(digest).catch(refuseMismatch);
         const link = { repository, digest, size: file.size };
-        await store.withLock(() => linkBlob(store, link, { also: [records.uploads.deleting(id)] }));
+        await store.withLock(() => linkBlob(store, link, { also: [records.uploads.deleting(id)] }), lease);
       });
       await sessions.forget(id);
     } catch (error) {

@@ -9,8 +9,7 @@ import { type Digest, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ContentMismatch, verifyBytes } from '../../oci/verify.ts';
 import { createCollection } from '../../state/collection.ts';
-import { createProcessLocks } from '../../state/locks.ts';
-import { pagesOf, type RecordStore } from '../../state/store.ts';
+import { type Lock, pagesOf, type RecordStore } from '../../state/store.ts';
 
 export interface TokenLayers extends Pick<DiskStore, 'find' | 'open' | 'delete' | 'verify'> {
   /**
@@ -72,10 +71,18 @@ export async function createTokenLayers(
   const claimSpace = createFreeSpace(directory);
   const leases = createCollection({ store: records, name: 'token-layer', schema: leaseSchema });
   // One at a time for each layer: two concurrent calls could otherwise both read the old expiry, and a sweep remove what was just stored.
-  const mutex = createProcessLocks();
+  const lockOf = (digest: string) => `token-layer/${digest}`;
   const used = createAccounts();
-  for await (const { value } of listLeases()) used.add(value.account, value.bytes);
+  await recount();
   let hasOrphans = true;
+
+  /** Other processes may have stored and removed some. */
+  async function recount(): Promise<void> {
+    const found: LeaseRecord[] = [];
+    for await (const { value } of listLeases()) found.push(value);
+    used.clear();
+    for (const { account, bytes } of found) used.add(account, bytes);
+  }
 
   async function* listLeases() {
     for await (const page of pagesOf(leases.entries, { limit: PAGE })) {
@@ -86,31 +93,36 @@ export async function createTokenLayers(
 
   const hasExpired = ({ until }: Pick<LeaseRecord, 'until'>) => Date.parse(until) <= now().getTime();
 
-  async function storeOne(bytes: Uint8Array, digest: Digest, lease: Lease): Promise<void> {
+  async function storeOne(bytes: Uint8Array, digest: Digest, lease: Lease, lock: Lock): Promise<void> {
     const record = await leases.find(digest);
     const end = Math.max(record ? Date.parse(record.until) : 0, lease.until.getTime());
     const until = new Date(end).toISOString();
     if (record && (await content.find(digest))) {
-      if (until !== record.until) await leases.put(digest, { ...record, until });
+      if (until !== record.until) await put(digest, { ...record, until }, lock);
       return;
     }
     // The disk may have lost it.
-    if (record) await forget(digest, record);
+    if (record) await forget(digest, record, lock);
     const { account } = lease;
     const size = Math.max(bytes.byteLength, MIN_BYTES);
     reserve(account, size);
     try {
       await requireSpace(size);
       await content.ingest(ReadableStream.from([bytes]), { digest, size: bytes.byteLength }).done;
-      await leases.put(digest, { until, account, bytes: size });
+      await put(digest, { until, account, bytes: size }, lock);
     } catch (error) {
       used.add(account, -size);
       throw error;
     }
   }
 
-  async function forget(digest: Digest, { account, bytes }: LeaseRecord): Promise<void> {
-    await leases.delete(digest);
+  async function put(digest: Digest, record: LeaseRecord, { fence: expected }: Lock): Promise<void> {
+    await records.write([leases.putting(digest, record)], { expected });
+  }
+
+  async function forget(digest: Digest, { account, bytes }: LeaseRecord, lock: Lock): Promise<void> {
+    await records.write([leases.deleting(digest)], { makesRoom: true, expected: lock.fence });
+    await lock.confirm();
     await content.delete(digest);
     used.add(account, -bytes);
   }
@@ -142,16 +154,17 @@ export async function createTokenLayers(
     }
   }
 
-  async function removeExpired(key: string): Promise<void> {
+  async function removeExpired(key: string, lock: Lock): Promise<void> {
     const record = await leases.find(key);
-    if (record && hasExpired(record) && isDigest(key) && mayDelete()) await forget(key, record);
+    if (record && hasExpired(record) && isDigest(key) && mayDelete()) await forget(key, record, lock);
   }
 
   /** Whether it is currently retained. */
-  async function removeOrphan(digest: Digest): Promise<boolean> {
+  async function removeOrphan(digest: Digest, lock: Lock): Promise<boolean> {
     if (await leases.has(digest)) return false;
     const storedAt = await inventory.findStoredAt(digest);
     if ((storedAt && storedAt.getTime() + ORPHAN_MS > now().getTime()) || !mayDelete()) return true;
+    await lock.confirm();
     await content.delete(digest);
     return false;
   }
@@ -182,15 +195,17 @@ export async function createTokenLayers(
     },
     delete: content.delete,
     verify: content.verify,
-    store: (bytes, digest, lease) => mutex.withLock(digest, () => refuseFullDisk(storeOne(bytes, digest, lease))),
+    store: (bytes, digest, lease) =>
+      records.locks.withLock(lockOf(digest), lock => refuseFullDisk(storeOne(bytes, digest, lease, lock))),
     requireSpace: () => requireSpace(0),
     async sweep() {
+      if (records.locks.areShared) await recount();
       for await (const { key, value } of listLeases())
-        if (hasExpired(value)) await mutex.withLock(key, () => removeExpired(key));
+        if (hasExpired(value)) await records.locks.withLock(lockOf(key), lock => removeExpired(key, lock));
       if (!hasOrphans) return;
       let areLeft = false;
       for await (const digest of inventory.list()) {
-        if (await mutex.withLock(digest, () => removeOrphan(digest))) areLeft = true;
+        if (await records.locks.withLock(lockOf(digest), lock => removeOrphan(digest, lock))) areLeft = true;
       }
       hasOrphans = areLeft;
     },
@@ -204,6 +219,10 @@ function createAccounts() {
   let total = 0;
   return {
     all: () => total,
+    clear(): void {
+      bytes.clear();
+      total = 0;
+    },
     of: (account: string) => bytes.get(account) ?? 0,
     add(account: string, change: number): void {
       total += change;

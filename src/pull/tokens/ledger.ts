@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { createCollection } from '../../state/collection.ts';
-import { type Change, isTransient, pagesOf, type RecordStore } from '../../state/store.ts';
+import { type Change, isTransient, pagesOf, RecordConflict, type RecordStore } from '../../state/store.ts';
 import { refuseFullDisk, type TokenLayers } from './layers.ts';
 import { type NewTokenRecord, type TokenRecord, tokenIdSchema, tokenRecordSchema } from './record.ts';
 
@@ -127,18 +127,20 @@ export function createLedger({ records, memory, layers: stored, now, ttlMs, work
   }
 
   /** If the disk is full, the token keeps its expiry. */
-  async function renew(record: TokenRecord, untilMs: number): Promise<TokenRecord> {
+  async function renew(record: TokenRecord, untilMs: number): Promise<TokenRecord | undefined> {
     const expiresAt = new Date(Math.min(now().getTime() + (workflow?.idleMs ?? 0), untilMs));
     const gain = expiresAt.getTime() - Date.parse(record.expiresAt);
     if (gain < Math.min(RENEW_EVERY_MS, (workflow?.idleMs ?? 0) / 2) || renewing.has(record.id)) return record;
     const renewed = { ...record, expiresAt: expiresAt.toISOString() };
     renewing.add(record.id);
     try {
-      await records.write(putting(renewed));
-      // A token that was revoked meanwhile stays revoked.
-      if (revoked.has(record.id)) await remove([listedOf(renewed)]);
+      // A token that was revoked meanwhile, or renewed by another process, stays as that left it.
+      const current = await tokens.expecting(record.id);
+      if (current.record?.expiresAt !== record.expiresAt) return current.record;
+      await records.write(putting(renewed), { expected: [current.expected] });
       return renewed;
     } catch (error) {
+      if (error instanceof RecordConflict) return tokens.get(record.id);
       if (!isTransient(error)) throw error;
       return record;
     } finally {

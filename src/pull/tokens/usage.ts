@@ -63,10 +63,12 @@ export function createUsage({ records, now, log, everyMs = EVERY_MS }: UsageDeps
     const taken = counted;
     counted = new Map();
     for (const [key, added] of taken) {
-      const day: Day = (await days.find(key)) ?? {};
-      for (const [org, archs] of Object.entries(added))
-        for (const [arch, count] of Object.entries(archs)) add(day, [org, arch], count);
-      await days.put(key, day, { expiresAt: new Date(now().getTime() + KEEP_MS) });
+      await days.update(key, known => {
+        const day: Day = structuredClone(known ?? {});
+        for (const [org, archs] of Object.entries(added))
+          for (const [arch, count] of Object.entries(archs)) add(day, [org, arch], count);
+        return { record: day, expiresAt: new Date(now().getTime() + KEEP_MS) };
+      });
     }
   }
 

@@ -6,7 +6,6 @@ import type { ContentDescriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createCollection } from '../../state/collection.ts';
-import { createProcessLocks } from '../../state/locks.ts';
 import type { RecordStore } from '../../state/store.ts';
 
 export interface RuleLayerStore extends Pick<LeasedStore, 'open' | 'find' | 'delete' | 'verify'> {
@@ -39,14 +38,15 @@ export async function createRuleLayerStore({
   const { now } = deps;
   const content = await createLeasedStore(deps);
   const leases = createCollection({ store: records, name: 'rule-layer', schema: leaseSchema });
-  // Two concurrent leases could otherwise both read the old time, and the shorter one win.
-  const mutex = createProcessLocks();
 
   async function leaseOne(digest: Digest, until: Date): Promise<void> {
     if (!(await content.touch(digest))) throw lost(digest);
-    const lease = await leases.find(digest);
-    if (lease && Date.parse(lease.until) >= until.getTime()) return;
-    await leases.put(digest, { until: until.toISOString() }, { expiresAt: until });
+    // Two concurrent leases could otherwise both read the old time, and the shorter one win.
+    await leases.update(digest, lease =>
+      lease && Date.parse(lease.until) >= until.getTime()
+        ? undefined
+        : { record: { until: until.toISOString() }, expiresAt: until },
+    );
   }
 
   async function isLeased(digest: Digest): Promise<boolean> {
@@ -64,7 +64,7 @@ export async function createRuleLayerStore({
     close: content.close,
     put: body => content.ingest(body).done,
     async lease(digests, until) {
-      for (const digest of new Set(digests)) await mutex.withLock(digest, () => leaseOne(digest, until));
+      for (const digest of new Set(digests)) await leaseOne(digest, until);
     },
     async sweep(inUse) {
       await content.sweep(async digest => inUse.has(digest) || (await isLeased(digest)));

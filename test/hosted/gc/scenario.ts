@@ -7,6 +7,7 @@ import { createHostedRepositories } from '../../../src/hosted/repositories.ts';
 import { createHostedStore } from '../../../src/hosted/store.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
+import { createProcessLocks } from '../../../src/state/locks.ts';
 import { audit } from '../audit.ts';
 import { createGate, type Gate, type GateOptions } from '../gate.ts';
 import { type Action, act, type Registry } from './clients.ts';
@@ -79,10 +80,11 @@ async function end(environment: Environment, { untaggedMs }: Partial<GcPolicy>):
   expect(await collector.collect()).toMatchObject({ repositories: [], orphans: { blobs: 0 }, freedBytes: 0 });
 }
 
-/** What a start finds: a store over what is there. */
+/** What a start finds: a store over what is there. Locks end with their process. */
 async function open(environment: Environment, policy: Partial<GcPolicy>, gate?: Gate): Promise<Registry> {
-  const parts = gate ? gate.around(environment) : environment;
-  const quota = await createQuota({ records: environment.records, limits: [{ repositories: ['**'], maxBytes: 1e9 }] });
+  const own = { ...environment, records: { ...environment.records, locks: createProcessLocks() } };
+  const parts = gate ? gate.around(own) : own;
+  const quota = await createQuota({ records: own.records, limits: [{ repositories: ['**'], maxBytes: 1e9 }] });
   const store = createHostedStore({
     memory,
     content: parts.content,
