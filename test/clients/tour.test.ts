@@ -29,7 +29,10 @@ describe.skipIf(missing)(`a stranger${missing ? ` (${missing})` : ''}`, () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'veneer-tour-'));
     clone = join(folder, 'clone');
-    await run('git', ['clone', '--quiet', resolve('.'), clone]);
+    // Whoever owns the working copy.
+    const gitConfig = join(folder, 'gitconfig');
+    await writeFile(gitConfig, '[safe]\n\tdirectory = *\n');
+    await run('git', ['clone', '--quiet', resolve('.'), clone], { env: { GIT_CONFIG_GLOBAL: gitConfig } });
     await symlink(resolve('node_modules'), join(clone, 'node_modules'));
     registry = await startRegistry();
     const { content, root } = generateImage({ seed: 1, platforms: ['linux/amd64'], layers: 1, family: 'oci' });
