@@ -97,15 +97,16 @@ const POLICY =
 
 export function createOpenApi(options: { readonly limits: SubmitLimits; readonly version: string }): Hono {
   const app = new Hono();
-  const document = JSON.stringify(createOpenApiDocument(options));
+  let document: string | undefined;
   const answers = [
-    ['/openapi.json', 'application/json', document],
-    ['/openapi', 'text/html; charset=utf-8', PAGE],
-    ['/openapi/page.js', 'text/javascript; charset=utf-8', SCRIPT],
-    ['/openapi/page.css', 'text/css; charset=utf-8', STYLE],
+    // Made when it is first asked for: a thirtieth of a start.
+    ['/openapi.json', 'application/json', () => (document ??= JSON.stringify(createOpenApiDocument(options)))],
+    ['/openapi', 'text/html; charset=utf-8', () => PAGE],
+    ['/openapi/page.js', 'text/javascript; charset=utf-8', () => SCRIPT],
+    ['/openapi/page.css', 'text/css; charset=utf-8', () => STYLE],
   ] as const;
-  for (const [path, type, body] of answers)
-    app.get(path, c => c.body(body, 200, { 'Content-Type': type, 'Content-Security-Policy': POLICY }));
+  for (const [path, type, findBody] of answers)
+    app.get(path, c => c.body(findBody(), 200, { 'Content-Type': type, 'Content-Security-Policy': POLICY }));
   return app;
 }
 
