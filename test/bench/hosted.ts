@@ -1,13 +1,15 @@
 // Images that are pushed to a registry of our own and pulled from it, and what the requests for their manifests cost.
+import { fileURLToPath } from 'node:url';
 import type { Benchmark, Environment } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
 import { inTurn, pick, type Side } from './comparison.ts';
 import { pushImage as pushIndex } from './image.ts';
 import { measureRate, time } from './load.ts';
+import { type Server, startServer } from './processes.ts';
 import { timeProcessor } from './processor.ts';
 import { measurePulls, settleDisk } from './pulls.ts';
-import { createImage, pullImage, pushImage } from './random-image.ts';
-import { type Pair, repositoryIn, startHosts, stopPair } from './registries.ts';
+import { createBlob, createImage, pullImage, pushBlob, pushImage } from './random-image.ts';
+import { type Pair, repositoryIn, startHost, startHosts, stopPair } from './registries.ts';
 import { measureRequests } from './requests.ts';
 
 const PARALLEL = 8;
@@ -73,6 +75,58 @@ const largeImage: Benchmark = {
   },
 };
 
+/** Veneer beside what Node can do at most with the same blob. */
+const largeBlobLimit: Benchmark = {
+  rows: [
+    {
+      name: 'push-100m-limit',
+      what: 'push of a blob of 100 MiB',
+      unit: 'MiB/s',
+      better: 'higher',
+      peer: 'bare server',
+    },
+    {
+      name: 'push-100m-limit-processor',
+      what: 'processor time of that push',
+      unit: 'ms',
+      better: 'lower',
+      peer: 'bare server',
+    },
+    { name: 'pull-100m-limit', what: 'pull of that blob', unit: 'MiB/s', better: 'higher', peer: 'bare server' },
+    {
+      name: 'pull-100m-limit-processor',
+      what: 'processor time of a GiB of such pulls',
+      unit: 'ms',
+      better: 'lower',
+      peer: 'bare server',
+    },
+  ],
+  async prepare({ directory, stack }) {
+    const file = fileURLToPath(new URL('bare-blobs.ts', import.meta.url));
+    const start = (server: Server) => stack.adopt(server, ({ stop }) => stop());
+    const servers = {
+      veneer: start(await startHost(directory, 'veneer')),
+      peer: start(await startServer({ file: process.execPath, args: [file, directory] })),
+    };
+    const client = stack.adopt(createClient(), ({ close }) => close());
+    const repository = repositoryIn(servers, 'bench/pushed');
+    return async pair => {
+      const blob = createBlob(LARGE_MIB * 2 ** 20);
+      const pushed = await inSettledTurn(pair, async side => {
+        const push = () => time(() => pushBlob(client, repository[side], blob));
+        const { result, milliseconds } = await timeProcessor(servers[side], push);
+        return { rate: (LARGE_MIB * 1000) / result, processor: milliseconds };
+      });
+      const url = (side: Side) => `${repository[side]}/blobs/${blob.digest}`;
+      const pulled = await inSettledTurn(pair, side => measurePulls(servers[side], url(side)));
+      return [
+        ...[pick(pushed, 'rate'), pick(pushed, 'processor')],
+        ...[pick(pulled, 'rate'), pick(pulled, 'processor')],
+      ];
+    };
+  },
+};
+
 const manifests: Benchmark = {
   rows: [
     { name: 'hosted-tag', what: 'hosted manifest by tag', unit: 'requests/s', better: 'higher' },
@@ -96,6 +150,7 @@ export const HOSTED: readonly Benchmark[] = [
   smallImages({ name: '1k', size: '1 KiB', layerBytes: 1024, pushes: 200, pullsOfEach: 3 }),
   smallImages({ name: '1m', size: '1 MiB', layerBytes: 2 ** 20, pushes: 40, pullsOfEach: 3 }),
   largeImage,
+  largeBlobLimit,
   manifests,
 ];
 

@@ -63,7 +63,7 @@ export async function pullImage(client: Client, repository: string, image: Rando
   await Promise.all([image.config, ...image.layers].map(blob => pullBlob(client, repository, blob)));
 }
 
-async function pushBlob(client: Client, repository: string, blob: RandomBlob): Promise<void> {
+export async function pushBlob(client: Client, repository: string, blob: RandomBlob): Promise<void> {
   const { location } = await client.send(`${repository}/blobs/uploads/`, { method: 'POST' });
   await finishUpload(client, location, blob);
 }

@@ -1,0 +1,87 @@
+// The limit of rows of blobs: a server that does no more with a blob than every registry in Node must. A push is hashed, its blocks get sums, and
+// its file is synced; a pull reads the file into two buffers and checks the sums.
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { type FileHandle, open } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { crc32 } from 'node:zlib';
+
+// As Veneer has them: src/main.ts.
+setFlagsFromString('--heap-growing-percent=80');
+setFlagsFromString('--semi-space-growth-factor=1');
+
+const BLOCK_BYTES = 64 * 1024;
+const BUFFER_BYTES = 512 * 1024;
+const MAX_WAITING_BYTES = 256 * 1024;
+
+const [, , directory = '.'] = process.argv;
+const pathOf = (digest: string) => join(directory, digest.replace(':', '-'));
+
+async function push(request: IncomingMessage, response: ServerResponse, digest: string): Promise<void> {
+  await using file = await open(pathOf(digest), 'w');
+  const hash = createHash('sha256');
+  let waiting: Uint8Array[] = [];
+  let bytes = 0;
+  let writing: Promise<void> | undefined;
+  const write = async () => {
+    while (waiting.length > 0) {
+      const batch = waiting;
+      [waiting, bytes] = [[], 0];
+      await file.writev(batch);
+    }
+    writing = undefined;
+  };
+  for await (const chunk of request) {
+    hash.update(chunk);
+    sumOf(chunk);
+    waiting.push(chunk);
+    bytes += chunk.byteLength;
+    writing ??= write();
+    if (bytes >= MAX_WAITING_BYTES) await writing;
+  }
+  await writing;
+  await file.datasync();
+  response.writeHead(`sha256:${hash.digest('hex')}` === digest ? 201 : 400).end();
+}
+
+async function pull(response: ServerResponse, digest: string): Promise<void> {
+  await using file = await open(pathOf(digest));
+  const { size } = await file.stat();
+  response.writeHead(200, { 'Content-Length': size });
+  await send(file, size, response);
+  response.end();
+}
+
+async function send(file: FileHandle, size: number, response: ServerResponse): Promise<void> {
+  let [free, other] = [new Uint8Array(BUFFER_BYTES), new Uint8Array(BUFFER_BYTES)];
+  let written: Promise<unknown> = Promise.resolve();
+  for (let offset = 0; offset < size; ) {
+    const { bytesRead } = await file.read(free, 0, BUFFER_BYTES, offset);
+    offset += bytesRead;
+    const bytes = free.subarray(0, bytesRead);
+    sumOf(bytes);
+    await written;
+    written = new Promise(resolve => response.write(bytes, resolve));
+    [free, other] = [other, free];
+  }
+  await written;
+}
+
+function sumOf(bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.byteLength; at += BLOCK_BYTES) crc32(bytes.subarray(at, at + BLOCK_BYTES));
+}
+
+const server = createServer((request, response) => {
+  const { pathname, searchParams } = new URL(request.url ?? '/', 'http://bare');
+  const answer = async () => {
+    if (request.method === 'POST') response.writeHead(202, { Location: '/v2/upload' }).end();
+    else if (request.method === 'PUT') await push(request, response, searchParams.get('digest') ?? '');
+    else await pull(response, pathname.slice(pathname.lastIndexOf('/') + 1));
+  };
+  answer().catch(error => response.destroy(error));
+}).listen(0, '127.0.0.1');
+await once(server, 'listening');
+const address = server.address();
+process.stdout.write(`listening on 127.0.0.1:${typeof address === 'object' ? address?.port : ''}\n`);
