@@ -2,10 +2,11 @@
 import { execFileSync } from 'node:child_process';
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { temporaryDirectory } from '../access/fixture.ts';
 import { HOST, makeTar } from '../support/app.ts';
-import { type BuildApp, startBuildApp } from './build-app.ts';
+import { type BuildApp, base64, startBuildApp } from './build-app.ts';
 
 const HTML = { Accept: 'text/html' };
 const HOSTILE = `'; touch /tmp/x; "$(id)" </script><script>alert(1)</script>`;
@@ -111,6 +112,48 @@ function sentBy(command: string, cwd: string): unknown {
   const script = `curl() { while [ $# -gt 1 ]; do [ "$1$2" = -d@- ] && cat; shift; done; }\n${command}`;
   return JSON.parse(execFileSync('sh', ['-c', script], { encoding: 'utf8', cwd }));
 }
+
+/** The tags of a page, and the names of their attributes. */
+function skeletonOf(page: string): readonly string[] {
+  return (page.match(/<[^>]*>/g) ?? []).map(tag => tag.replaceAll(/="[^"]*"/g, ''));
+}
+
+test('whatever a request and a Containerfile have in them, the tags of their pages stay the same', async () => {
+  const pages = async (text: string) => {
+    const containerConfig = { env: [`A=${text}`], labels: { [`l${text}`]: text }, cmd: [text] };
+    const post = { method: 'POST', body: { containerImage: app.base, containerConfig, fingerprint: text } };
+    const { requestId } = Object(await (await app.request('/v1alpha2/container', post)).json());
+    const { buildId } = await app.build({ containerFile: base64(`# ${text}\nFROM scratch\nLABEL a="b"\n`) });
+    await app.ended(buildId);
+    const read = async (path: string) => (await app.request(path, { headers: HTML })).text();
+    return [skeletonOf(await read(`/view/containers/${requestId}`)), skeletonOf(await read(`/view/builds/${buildId}`))];
+  };
+  const plain = await pages('plain');
+  expect(plain.every(({ length }) => length > 40)).toBe(true);
+  const parts = [
+    '<',
+    '>',
+    '"',
+    "'",
+    '&',
+    '`',
+    '</pre>',
+    '<script>',
+    ' onload=',
+    '<!--',
+    '&lt;',
+    '\u2028',
+    'é',
+    '\u202e',
+  ];
+  const text = fc.array(fc.constantFrom(...parts), { minLength: 1, maxLength: 12 }).map(all => all.join(''));
+  await fc.assert(
+    fc.asyncProperty(text, async given => {
+      expect(await pages(given)).toEqual(plain);
+    }),
+    { numRuns: 6 },
+  );
+}, 60_000);
 
 test('a context and a layer are taken from files, which the shown command sends as well', async () => {
   const folder = await temporaryDirectory();

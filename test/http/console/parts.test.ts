@@ -1,5 +1,6 @@
 // What pages are made of: whatever it is given is text.
 
+import fc from 'fast-check';
 import { Hono } from 'hono';
 import { expect, test } from 'vitest';
 import { createShowPage } from '../../../src/http/console/layout.ts';
@@ -59,4 +60,70 @@ test('digests are short, sizes and counts are for people', async () => {
   expect(String(digestOf(digest))).toBe(`<abbr class="digest" title="${digest}">sha256:0123456789ab…</abbr>`);
   expect(String(sizeOf(1536))).toBe('<span title="1536 bytes">1.5 KiB</span>');
   expect([0, 999, 1000, 1234567].map(countOf)).toEqual(['0', '999', '1\u00a0000', '1\u00a0234\u00a0567']);
+});
+
+/** The tags of a page, and the names of their attributes: what others wrote changes none of it. */
+function skeletonOf(page: string): readonly string[] {
+  const tags = page.match(/<[^>]*>/g) ?? [];
+  return tags.map(tag => tag.replaceAll(/="[^"]*"/g, ''));
+}
+
+const hostileText = fc.oneof(
+  fc.string({ unit: 'binary', minLength: 1, maxLength: 40 }),
+  fc
+    .array(
+      fc.constantFrom(
+        '<',
+        '>',
+        '"',
+        "'",
+        '&',
+        '`',
+        '=',
+        '/',
+        '-->',
+        '<!--',
+        ']]>',
+        '</pre>',
+        '<script>',
+        ' onload=',
+        '&quot;',
+        '\0',
+        'a',
+      ),
+      {
+        minLength: 1,
+        maxLength: 20,
+      },
+    )
+    .map(parts => parts.join('')),
+);
+
+test('no text changes the tags of a page, wherever it is put', async () => {
+  const app = new Hono();
+  let text = '';
+  const show = createShowPage({ version: '1', isOn: true });
+  app.get('/', c =>
+    show(c, {
+      title: text,
+      lead: text,
+      body: [
+        ...[chip('ok', text), note('bad', text), digestOf(`sha256:${text.padEnd(20, 'x')}`), copyable(text, text)],
+        table(text, [text, { name: text, isText: true }], [[text, chip('ok', text)]], text),
+        ...[facts({ [`k${text}`]: text }), live('id', 1, note('ok', text))],
+      ],
+    }),
+  );
+  const read = async (given: string) => {
+    text = given;
+    return skeletonOf(await (await app.request('/')).text());
+  };
+  const plain = await read('plain');
+  expect(plain.length).toBeGreaterThan(40);
+  await fc.assert(
+    fc.asyncProperty(hostileText, async given => {
+      expect(await read(given)).toEqual(plain);
+    }),
+    { numRuns: 300 },
+  );
 });
