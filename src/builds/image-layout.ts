@@ -1,5 +1,5 @@
-// One image of one platform in a folder, as image-spec "OCI Image Layout" has it: other programs read that without a registry and
-// credentials.
+// Writes one image of one platform to a folder, in the format of image-spec "OCI Image Layout", which other programs read without a
+// registry and credentials.
 import { createWriteStream } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { formatSize } from '../oci/wording.ts';
 interface LayoutOptions {
   readonly manifest: ImageManifest;
   readonly openBlob: (digest: Digest) => Promise<ReadableStream<Uint8Array>>;
-  /** Of config and layers, as stored. */
+  /** For config and layers, as stored. */
   readonly maxBytes: number;
   readonly signal: AbortSignal;
 }

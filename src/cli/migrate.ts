@@ -1,5 +1,5 @@
-// `veneer migrate`: moves the records of a data directory from its file to a database, or back. Content stays where it is. What the records are
-// moved from is left as it was.
+// `veneer migrate`: moves the records of a data directory from its file to a database, or back. Content stays where it is, and the source
+// of the records is not changed.
 import { existsSync } from 'node:fs';
 import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ interface MigrationTarget {
   readonly dataDir: string;
   /** The schema of the database; undefined where the configuration names no database. */
   readonly schema: string | undefined;
-  /** Holds the records of the database; `directory` is that of the content that they belong to. */
+  /** Opens and holds the records of the database; `directory` has the content that they belong to. */
   openDatabase(directory: string): Promise<ServiceStore>;
   /** Collections that stay in a file beside the content when the others are in a database. */
   readonly isOfCache: (collection: string) => boolean;
@@ -50,8 +50,8 @@ export function createMigrateCommand({
     new Option(flags, description).choices(ENGINES).makeOptionMandatory();
   return new Command('migrate')
     .description('moves the records between records.db and the database in state.postgres; stop the service first')
-    .addOption(engine('--from <engine>', 'where the records are'))
-    .addOption(engine('--to <engine>', 'where they go'))
+    .addOption(engine('--from <engine>', 'the current store of the records'))
+    .addOption(engine('--to <engine>', 'the new store'))
     .option('--json', 'prints how many records there are, and their digest, as JSON')
     .action(async ({ from, to, json }: MigrateOptions, self: Command) => {
       const target = findTarget();
@@ -84,7 +84,7 @@ interface Migration extends MigrationTarget {
   readonly onProgress: (count: number) => void;
 }
 
-/** Rethrows what an operator can do nothing about. */
+/** Rethrows errors that an operator cannot fix. */
 function describe(error: unknown, to: Engine): string {
   if (error instanceof MigrationRefused) return `${NAMES[to]} was not changed: ${error.message}. ${REMEDIES[to]}`;
   const known = [StateFault, RecordStoreHeld, RecordStoreAway, RecordStoreFailed, RecordStoreFull];
@@ -97,13 +97,13 @@ const REMEDIES: Readonly<Record<Engine, string>> = {
   postgres: 'Name another schema in state.postgres.schema, or drop this one',
 };
 
-/** The file is renamed in the end, as it is no longer what the service goes by. */
+/** The file is renamed at the end, as the service no longer uses it. */
 async function moveToDatabase({ dataDir, openDatabase, isOfCache, onProgress }: Migration): Promise<Copied> {
   const path = join(dataDir, RECORDS);
   if (!existsSync(path)) throw new RecordStoreFailed(`there are no records in ${dataDir}: name the data directory`);
   await using opened = new AsyncDisposableStack();
   const file = opened.adopt(createSqliteStore({ path }), close);
-  // What the content belongs to is noted in the end.
+  // Which records the content belongs to is noted at the end.
   const scratch = opened.adopt(await mkdtemp(join(tmpdir(), 'veneer-migrate-')), removeFolder);
   const database = opened.adopt(await openDatabase(scratch), close);
   await file.check();
@@ -119,7 +119,7 @@ async function moveToDatabase({ dataDir, openDatabase, isOfCache, onProgress }: 
   return copied;
 }
 
-/** From then on the content belongs to these records, and to no others. */
+/** Records that the content belongs to these records, and to no others. */
 function noteRecords(dataDir: string, id: string): void {
   const acknowledged = createAcknowledged(dataDir);
   acknowledged.note({ id, sequence: 0, isOpen: false });
@@ -136,7 +136,7 @@ async function moveToFile({ dataDir, openDatabase, isOfCache, onProgress }: Migr
   await using opened = new AsyncDisposableStack();
   const database = opened.adopt(await openDatabase(dataDir), close);
   const hasTarget = existsSync(join(dataDir, RECORDS));
-  // Once all is copied the content belongs to the file.
+  // Once everything is copied the content belongs to the file.
   if (!hasTarget) requireWhole(database);
   const file = opened.adopt(createSqliteStore({ path: join(dataDir, RECORDS) }), close);
   await beginMigration(database, file);
@@ -146,7 +146,7 @@ async function moveToFile({ dataDir, openDatabase, isOfCache, onProgress }: Migr
     const cache = opened.adopt(createSqliteStore({ path: cachePath }), close);
     await copyAll(cache, file, { isWanted: isOfCache });
   }
-  // They are the records of the content by now, although they are new.
+  // They are now the records of the content, although they are new.
   await file.accept();
   await endMigration(file);
   return copied;

@@ -1,13 +1,13 @@
-// Why a bucket cannot be used, in words for the operator. An error of the SDK has the headers and the signature of its request, so that only its
-// name and status are taken.
+// Errors of a bucket, as messages for the operator. Errors of the SDK contain headers and the signature of the request, so only their name
+// and status are used.
 import { RegistryError } from '../oci/errors.ts';
 import { ContentMismatch } from '../oci/verify.ts';
 import { StorageFailure } from './store.ts';
 
-/** The message names the remedy where it is known, and has no secret. */
+/** The message names the remedy if it is known, and contains no secret. */
 export class BucketFault extends Error {
   override readonly name = 'BucketFault';
-  /** Whether it may pass by itself: the service does not answer, or not now. */
+  /** Whether it may be temporary: the service does not answer, or is overloaded. */
   readonly isAway: boolean;
 
   constructor(message: string, { isAway }: { readonly isAway: boolean }) {
@@ -18,7 +18,7 @@ export class BucketFault extends Error {
 
 const RIGHTS =
   's3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucketMultipartUploads and s3:AbortMultipartUpload';
-const KEY = 'check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile or role that it is to have';
+const KEY = 'check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the configured profile or role';
 
 const REMEDIES: Readonly<Record<string, string>> = {
   NoSuchBucket: 'it does not exist: create it, or correct content.s3.bucket',
@@ -32,7 +32,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   CredentialsProviderError: `no credentials were found: ${KEY}`,
 };
 
-/** Undefined for an error that is not the service's: other bytes than expected, a file that cannot be read, a client that left. */
+/** Undefined for an error that is not the service's: unexpected bytes, an unreadable file, a client that left. */
 export function findBucketFault(error: unknown, bucket: string): BucketFault | undefined {
   if (!(error instanceof Error)) return undefined;
   const status = statusOf(error);
@@ -55,7 +55,7 @@ function reasonOf(error: Error, status: number | undefined): string {
   return status === undefined ? code : `${code}, status ${status}`;
 }
 
-/** Of the SDK, or of a signal as the SDK reports it. */
+/** A timeout of the SDK, or of a signal as reported by the SDK. */
 function isTimeout(error: Error): boolean {
   return error.name === 'TimeoutError' || (error.cause instanceof Error && error.cause.name === 'TimeoutError');
 }
@@ -67,12 +67,12 @@ function statusOf(error: unknown): number | undefined {
   return isObject && typeof metadata.httpStatusCode === 'number' ? metadata.httpStatusCode : undefined;
 }
 
-/** An object, not the bucket. */
+/** Whether an object is absent, rather than the bucket. */
 export function isAbsent(error: unknown): boolean {
   return error instanceof Error && ['NoSuchKey', 'NotFound'].includes(error.name);
 }
 
-/** Why a conditional write was refused: the object exists or is being written, or the service does not know conditions. */
+/** Why a conditional write was refused: the object exists or is being written, or the service does not support conditions. */
 export function findRefusal(error: unknown): 'exists' | 'unknown' | undefined {
   const status = statusOf(error);
   if (status === 409 || status === 412) return 'exists';

@@ -1,5 +1,6 @@
-// A bucket of an S3 service. The SDK is only loaded when a bucket is opened, since it takes much memory. What fails because the service is
-// away is tried again for some seconds, and is UNAVAILABLE then; no error has a cause, since those of the SDK quote signed requests.
+// A bucket of an S3 service. The SDK is only loaded when a bucket is opened, since it takes much memory. Requests that fail because the
+// service is away is tried again for some seconds, and is UNAVAILABLE then; no error has a cause, since those of the SDK quote signed
+// requests.
 import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import pLimit from 'p-limit';
@@ -12,13 +13,13 @@ import { StorageFailure } from './store.ts';
 
 export interface BucketOptions {
   readonly bucket: string;
-  /** Default: that of the region at AWS. */
+  /** Default: the endpoint of the region at AWS. */
   readonly endpoint?: string | undefined;
-  /** Default: as the environment of the SDK says. */
+  /** Default: from the environment of the SDK. */
   readonly region?: string | undefined;
-  /** What all keys begin with: empty, or with a slash at its end. */
+  /** The prefix of all keys: empty, or with a trailing slash. */
   readonly prefix: string;
-  /** Whether the bucket is the first part of the path, in place of the host name. */
+  /** Whether the bucket is the first component of the path instead of the host name. */
   readonly pathStyle: boolean;
 }
 
@@ -26,7 +27,7 @@ interface StoredObject {
   /** Without the prefix. */
   readonly key: string;
   readonly size: number;
-  /** By the clock of the service. */
+  /** According to the clock of the service. */
   readonly storedAt: Date;
 }
 
@@ -49,13 +50,13 @@ export interface Bucket {
    */
   put(key: string, file: ObjectFile, options?: { readonly isReplaced?: boolean }): Promise<void>;
   delete(key: string): Promise<void>;
-  /** By key, a page at a time. */
+  /** In the order of keys, read page by page. */
   list(prefix: string): AsyncIterable<StoredObject>;
   /** Removes the parts of uploads that began before this, and were never completed; returns how many there were. */
   abortUploads(before: Date): Promise<number>;
   /** Throws BucketFault unless objects can be listed, and written. */
   checkAccess(): Promise<void>;
-  /** Asks the service whether it can be used, unless it has just answered: why not, for anyone. */
+  /** Checks whether the service can be used, unless it has just answered. Returns the fault, if any, safe to show to anyone. */
   findFault(): Promise<string | undefined>;
   close(): void;
 }
@@ -69,20 +70,20 @@ interface OpenedObject {
 const MAX_ATTEMPTS = 9;
 const delayMs = (attempt: number) => Math.min(2000, 100 * 2 ** attempt);
 const CONNECT_MS = 3_000;
-/** For sending a part, and the head of an answer. */
+/** For sending a part, and receiving the head of a response. */
 const REQUEST_MS = 60_000;
-/** For the next bytes of a body. */
+/** The longest pause between the bytes of a body. */
 const STALL_MS = 20_000;
 const PROBE_MS = 2_000;
 const MAX_SOCKETS = 256;
-/** Of one object. */
+/** The maximum number of resumptions per object. */
 const MAX_RESUMPTIONS = 5;
-/** As many parts of this size are in memory as uploads send at once. */
+/** Each concurrent upload of a part holds this much in memory. */
 const PART_BYTES = 8 * 1024 * 1024;
 const MAX_PARTS = 9_000;
 const PARTS_AT_ONCE = 2;
 const MAX_LARGE_UPLOADS = 2;
-/** Of objects up to this size, which are held as a whole. */
+/** Objects up to this size are held in memory whole. */
 const SMALL_BYTES = 1024 * 1024;
 const MAX_SMALL_UPLOADS = 16;
 const RETRY_AFTER_SECONDS = 5;
@@ -127,13 +128,13 @@ export async function openBucket(
   function note(next: BucketFault | undefined): void {
     if (next) answeredAt = Number.NEGATIVE_INFINITY;
     else answeredAt = performance.now();
-    // The first reason says more than that it is still so.
+    // The first reason is more informative than repetitions.
     if (next?.message === fault?.message || (next?.isAway && fault?.isAway)) return;
     fault = next;
     onFault(next);
   }
 
-  /** Undefined for what is not there. Throws BucketFault. */
+  /** Undefined for an absent object. Throws BucketFault. */
   async function ask<T>(work: Promise<T>): Promise<T | undefined> {
     try {
       const answer = await work;
@@ -160,7 +161,7 @@ export async function openBucket(
     }
   }
 
-  /** One at a time, for all who wait. */
+  /** One probe at a time, shared by all waiting callers. */
   function probe(): Promise<void> {
     probing ??= list().finally(() => {
       probing = undefined;
@@ -263,7 +264,7 @@ export async function openBucket(
     async checkAccess() {
       await probe();
       const abortSignal = AbortSignal.timeout(REQUEST_MS);
-      const Body = 'Veneer writes this at each start, to see whether it may.\n';
+      const Body = 'Veneer writes this object at each start, to check its access.\n';
       await ask(
         client.send(new sdk.PutObjectCommand({ Bucket: bucket, Key: `${prefix}access-check`, Body }), { abortSignal }),
       );

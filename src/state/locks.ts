@@ -40,11 +40,11 @@ export const LEASES = 'lease';
 const TTL_MS = 15_000;
 const WAIT_MS = 30_000;
 const POLL_MS = 250;
-/** The work of one process follows on under one lease for so long while it lasts, and then others have a chance. */
+/** How long consecutive work of one process may share a lease before other processes get a chance. */
 const MAX_HELD_MS = 100;
 const CHANCE_MS = 10;
 
-/** Leases expire by the clock of the store. They are renewed while work lasts, and end with the process that has them. */
+/** Leases expire by the clock of the store. They are renewed while work is in progress, and expire if their process dies. */
 export function createSharedLocks({
   store,
   watch = () => () => {},
@@ -54,7 +54,7 @@ export function createSharedLocks({
   pollMs = POLL_MS,
 }: SharedLocksDeps): Locks {
   const queues = createQueues();
-  /** For the work that is next in the queue of their key. */
+  /** Leases for the next work in the queue of their key. */
   const handedOn = new Map<string, Lease>();
 
   async function tryAcquire(key: string): Promise<Lease | undefined> {
@@ -66,7 +66,7 @@ export function createSharedLocks({
       return keepRenewing(own, sentAt);
     } catch (error) {
       if (error instanceof RecordConflict) return undefined;
-      // It may have been written.
+      // The lease may have been written nevertheless.
       void remove(own);
       throw error;
     }
@@ -177,7 +177,7 @@ export function createSharedLocks({
 
 interface Lease {
   readonly lock: Lock;
-  /** By the clock of this process, which does not jump. */
+  /** By the monotonic clock of this process. */
   readonly sinceMs: number;
   release(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-// Copies all records from one store to another, such as from a file to a database. What is there already is compared, not written again, so
+// Copies all records from one store to another, such as from a file to a database. Existing records are compared, not written again, so
 // an interrupted copy is resumed by another run; a record in the target marks it as incomplete until all of it was read and compared.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
@@ -15,9 +15,9 @@ export interface Copied {
 }
 
 interface CopyOptions {
-  /** By the collection: others are neither read nor touched. */
+  /** Selects collections: others are neither read nor changed. */
   readonly isWanted: (collection: string) => boolean;
-  /** How many have been copied, or were there. */
+  /** Called with the number of records that were copied, or existed. */
   readonly onProgress?: ((count: number) => void) | undefined;
 }
 
@@ -27,7 +27,7 @@ export class MigrationRefused extends Error {
 }
 
 const MARK = { collection: 'migration', key: 'incomplete' } as const;
-/** Of one process, or of this file. */
+/** Collections of one process, or of this file. */
 const LEFT_OUT: readonly string[] = [LEASES, MARK.collection];
 
 const markSchema = z.object({ from: z.string() });
@@ -50,14 +50,14 @@ export async function beginMigration(from: Store, to: Store): Promise<void> {
   await to.write([{ kind: 'put', ...MARK, value }]);
 }
 
-/** The target counts as complete from then on. */
+/** Marks the target as complete. */
 export async function endMigration(to: Store): Promise<void> {
   await to.write([{ kind: 'delete', ...MARK }]);
 }
 
 /** Throws RecordStoreFailed for records that are the target of a migration that has not ended. */
 export async function requireComplete(records: Pick<ServiceStore, 'get'>, name: string): Promise<void> {
-  // Whether they can be read at all is reported elsewhere.
+  // Unreadable records are reported elsewhere.
   const mark = await records.get(MARK.collection, MARK.key).catch(() => undefined);
   if (!mark) return;
   throw new RecordStoreFailed(
@@ -66,8 +66,8 @@ export async function requireComplete(records: Pick<ServiceStore, 'get'>, name: 
 }
 
 /**
- * Makes the wanted records of `to` those of `from`, and compares both in the end. Throws RecordStoreFailed where they differ, as when
- * somebody changes them meanwhile.
+ * Copies the selected records of `from` to `to`, and compares both at the end. Throws RecordStoreFailed if they differ, for instance
+ * because they are changed meanwhile.
  */
 export async function copyAll(from: Store, to: Store, { isWanted, onProgress }: CopyOptions): Promise<Copied> {
   const isCopied = ({ collection }: StoredRecord) => isWanted(collection) && !LEFT_OUT.includes(collection);
@@ -98,7 +98,7 @@ export async function copyAll(from: Store, to: Store, { isWanted, onProgress }: 
 
 const START: RecordPosition = { collection: '', key: '' };
 const MAX_RECORDS = 500;
-/** Of older releases there are records of megabytes: then fewer at once. */
+/** The maximum size of a page: older releases have records of megabytes. */
 const PAGE_BYTES = 4 * 1024 * 1024;
 
 async function* pagesOf(store: Store, start: RecordPosition): AsyncGenerator<readonly StoredRecord[], void> {
@@ -114,7 +114,7 @@ async function* pagesOf(store: Store, start: RecordPosition): AsyncGenerator<rea
   }
 }
 
-/** Those after a position, up to another one. */
+/** The records after a position, up to another one. */
 async function readUntil(store: Store, after: RecordPosition, last: RecordPosition): Promise<readonly StoredRecord[]> {
   const found: StoredRecord[] = [];
   for await (const page of pagesOf(store, after)) {

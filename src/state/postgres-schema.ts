@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { RecordStoreFailed } from './store.ts';
 
-/** In one transaction, one process at a time. Throws RecordStoreFailed for the schema of a newer release. */
+/** Runs in one transaction, in one process at a time. Throws RecordStoreFailed for the schema of a newer release. */
 export async function migrate(client: pg.Client, schema: string): Promise<void> {
   await client.query('BEGIN');
   try {
@@ -47,9 +47,9 @@ const MIGRATIONS = [
 
 /**
  * Changes records that are as expected. A function, as each of its statements sees what was committed before it: one statement alone would
- * compare with what there was before it waited for others. Who expects or changes the same records waits, in one order for all, by locks
- * of which there are 256, so that a large change does not fill the server's table of them. Gives null for a change that was made, an empty text
- * for one of a former holder, and otherwise the record that is not as expected.
+ * compare with what there was before it waited for others. Who expects or changes the same records waits, in one order for all, by locks of
+ * which there are 256, so that a large change does not fill the server's table of them. Gives null for a change that was made, an empty
+ * text for one of a former holder, and otherwise the record that is not as expected.
  */
 function createChangeIfExpected(schema: string): string {
   return `
@@ -106,7 +106,7 @@ function createChangeIfExpected(schema: string): string {
     $function$;`;
 }
 
-/** Somebody put a record without expecting anything of it, between the comparison and the change. */
+/** Another process changed the record between the comparison and the change. */
 export const UNEXPECTED = 'VN001';
 
 /** Changes take the number of the holder, the channel and the notification first, and return no row unless the caller is the holder. */

@@ -204,7 +204,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
 }
 
 const NO_CONVERTER =
-  'format "sif" is not possible: there is no converter here: set builds.sif in veneer.yaml, or ask without format, and run ' +
+  'format "sif" is not possible: no converter is configured: set builds.sif in veneer.yaml, or ask without format, and run ' +
   '"apptainer build image.sif docker://<targetImage>"';
 
 /** Throws ApiError for what a SIF cannot be, a 501 where none can be made; else what the caller should know. */

@@ -612,7 +612,7 @@ test('says that a certificate expires soon', async () => {
 
 test('builds nothing unless a service runs', async () => {
   const { out } = await run(['--builds']);
-  expect(out).toContain('note  builds: a build was not tried: no service runs\n');
+  expect(out).toContain('note  builds: no test build: no service runs\n');
 });
 
 test('says that a running service is reached', async () => {

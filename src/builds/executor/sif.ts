@@ -1,5 +1,5 @@
-// Singularity images: what was built or copied is given to the configured converter as an OCI image layout, and the file that it writes is
-// pushed as the artifact that `singularity pull oras://` and `oras pull` know. The image itself keeps no tag of its own.
+// Singularity images: a built or copied image is passed to the configured converter as an OCI image layout, and the resulting file is
+// pushed as an artifact for `singularity pull oras://` and `oras pull`. The image itself has no tag of its own.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
@@ -23,9 +23,9 @@ interface SifOptions {
   /** The words of the command: `{layout}` is the folder of the image, `{output}` the file to write. Undefined: there is none. */
   readonly command: readonly string[] | undefined;
   readonly timeoutMs: number;
-  /** Of config and layers of the image, packed. */
+  /** For config and layers of the image, compressed. */
   readonly maxImageBytes: number;
-  /** Of the file that is written. */
+  /** For the resulting file. */
   readonly maxSifBytes: number;
 }
 
@@ -42,15 +42,15 @@ const STEP = 'SIF';
 const LAYER_TYPE = 'application/vnd.sylabs.sif.layer.v1.sif';
 const CONFIG_TYPE = 'application/vnd.sylabs.sif.config.v1+json';
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
-/** How often the size of the file is looked at while it is written. */
-const LOOK_MS = 500;
+/** The interval between checks of the file's size while it is written. */
+const CHECK_MS = 500;
 
-/** The same executor, for specs of both formats. */
+/** Wraps an executor, for specs of both formats. */
 export function withSif<S extends Spec>(execute: Execute<S>, deps: SifDeps): Execute<S> {
   return async (spec, options) => {
     if (spec.format !== 'sif') return execute(spec, options);
     const { repository } = spec.target;
-    // Only the SIF gets the tag that was asked for.
+    // The requested tag is that of the SIF.
     const tag = `${options.id}.oci`;
     try {
       const { digest } = await execute(spec, { ...options, image: `${repository}:${tag}` });
@@ -68,7 +68,7 @@ export function withSif<S extends Spec>(execute: Execute<S>, deps: SifDeps): Exe
 
 interface Conversion {
   readonly repository: string;
-  /** Of the image. */
+  /** The digest of the image. */
   readonly digest: Digest;
   /** Removed afterwards. */
   readonly folder: string;
@@ -91,12 +91,12 @@ async function convertAndPush(deps: SifDeps, conversion: Conversion) {
   return { digest: await push(output, image, { destination: deps.openDestination(repository), signal }) };
 }
 
-/** An index of one image counts as that. */
+/** Accepts an index of a single image. */
 async function onlyImage({ root, readManifest }: BaseImage): Promise<ImageManifest> {
   const [entry, ...others] = root.kind === 'index' ? root.manifests : [];
   const manifest = entry && others.length === 0 ? await readManifest(entry) : root;
   if (manifest.kind === 'image') return manifest;
-  throw fail('a SIF is of one image, of one platform');
+  throw fail('a SIF can only have one image, of one platform');
 }
 
 interface Paths {
@@ -111,12 +111,12 @@ async function convert({ options: limits, environment }: SifDeps, { folder, layo
   const [command = '', ...args] = (limits.command ?? []).map(word =>
     word.replaceAll(/\{(layout|output)\}/g, (_, name) => words[name] ?? ''),
   );
-  if (command === '') throw fail('there is no converter here: set builds.sif in veneer.yaml');
+  if (command === '') throw fail('no converter is configured: set builds.sif in veneer.yaml');
   const late = AbortSignal.timeout(limits.timeoutMs);
   await using size = watchSize(output, limits.maxSifBytes);
   try {
     const { code, endedBy } = await runProcess(command, args, {
-      // The home is below the folder of the build: what a crash leaves is ended by the next start.
+      // HOME is below the folder of the build, so that processes left by a crash are ended at the next start.
       env: childEnvironment(environment, { HOME: folder, TMPDIR: folder }),
       cwd: folder,
       signal: AbortSignal.any([options.signal, late, size.signal]),
@@ -144,7 +144,7 @@ function watchSize(output: string, maxBytes: number) {
     stop.abort(fail(`the SIF has more than ${formatSize(maxBytes)} (builds.sif.maxSize)`));
     stop.signal.throwIfAborted();
   }
-  const timer = setInterval(() => void check().catch(() => {}), LOOK_MS);
+  const timer = setInterval(() => void check().catch(() => {}), CHECK_MS);
   return {
     signal: stop.signal,
     check,

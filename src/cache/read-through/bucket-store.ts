@@ -1,5 +1,6 @@
-// Content in a bucket, with the cache of this machine in front: what is not cached comes from the bucket in one transfer, which all concurrent
-// readers follow while it fills the cache. Only what the bucket has counts as stored; what is cached may go at any time.
+// Content in a bucket, with the cache of this machine in front: what is not cached comes from the bucket in one transfer, which all
+// concurrent readers follow while it fills the cache. Only content of the bucket counts as stored; cached content may be evicted at any
+// time.
 import { stat } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import type { Bucket } from '../../content/bucket.ts';
@@ -23,7 +24,7 @@ import { readBlob } from './cached.ts';
 import { createTransfers } from './transfers.ts';
 
 export interface BucketStore extends ContentStore, Pick<DiskStore, 'verify'> {
-  /** Turns a verified and synced file into content. Where it throws, the file is still there. */
+  /** Turns a verified and synced file into content. If it throws, the file still exists. */
   commit(path: string, digest: Digest): Promise<void>;
   readonly inventory: Inventory;
 }
@@ -34,13 +35,13 @@ interface BucketStoreDeps {
   readonly folder: string;
   readonly cache: ContentStore & Pick<CountedStore, 'adopt'>;
   readonly memory: Pick<Memory, 'openCache'>;
-  /** Called with content of the bucket that has other bytes than its digest says. It stays there, and counts as missing until it is replaced. */
+  /** Called with content of the bucket whose bytes do not match its digest. It stays there, and counts as missing until it is replaced. */
   readonly onDamaged: (damage: Damage) => void;
   /** Called for each transfer from the bucket that broke. */
   readonly onFailed: (digest: Digest, error: unknown) => void;
 }
 
-/** How long content that was found counts as being there: others may delete what they should not. */
+/** How long the existence of content is cached, in case others delete objects. */
 const KNOWN_MS = 600_000;
 const MAX_DAMAGED = 1_000;
 const ALGORITHMS = ['sha256', 'sha512'] as const;
@@ -57,7 +58,7 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
     const before = known.get(digest);
     if (before && before.until > performance.now()) return { size: before.size };
     const found = await bucket.find(keyOf(digest)).catch(error => {
-      // Nobody but us deletes: what is cached can be served while the service is away.
+      // Only Veneer deletes objects, so cached content can be served while the service is unavailable.
       if (before) return before;
       throw error;
     });
@@ -70,7 +71,7 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
     known.set(digest, { size, until: performance.now() + KNOWN_MS });
   }
 
-  /** Never rejects. The bytes may have changed on their way, too. */
+  /** Never rejects. The bytes may also have changed in transit. */
   async function noteFailed(digest: Digest, error: unknown): Promise<void> {
     hooks.onFailed(digest, error);
     if (!(error instanceof ContentMismatch)) return;
@@ -170,7 +171,7 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
   };
 }
 
-/** There is no such object (any more). */
+/** The object does not exist, or no longer. */
 class ObjectAbsent extends RegistryError {
   constructor(digest: Digest) {
     super('BLOB_UNKNOWN', `the content ${digest} is not stored any more`);

@@ -1,5 +1,5 @@
-// A real build, on request: the running service builds an image whose RUN does nothing, with the builder that it would choose for anybody, and pushes it.
-// Only this shows that a builder can do a RUN, and reaches Veneer.
+// A test build, on request: the running service builds and pushes an image with a trivial RUN, on the builder that any build would use.
+// Only this shows that a builder can execute RUN, and reaches Veneer.
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Config } from '../../config/schema.ts';
 import { createBuildsClient } from '../service/builds.ts';
@@ -12,18 +12,16 @@ const LOOK_MS = 500;
 
 export async function checkBuild(checked: CheckedService, url: URL | undefined): Promise<readonly Finding[]> {
   const { config, isRunning, env, now } = checked;
-  if (!isRunning || !url)
-    return [note(ABOUT, 'a build was not tried: no service runs', 'start it: --builds asks it to build')];
+  if (!isRunning || !url) return [note(ABOUT, 'no test build: no service runs', 'start it: --builds sends it a build')];
   const platform = config.builds.platforms.find(each => PROGRAMS[each]);
   const program = platform === undefined ? undefined : PROGRAMS[platform];
-  if (!program)
-    return [note(ABOUT, 'a build was not tried: there is none for builds.platforms, only for amd64 and arm64')];
+  if (!program) return [note(ABOUT, 'no test build: there is none for builds.platforms, only for amd64 and arm64')];
   const service = { url, ...(env.VENEER_TOKEN && { token: env.VENEER_TOKEN }) };
   try {
     const failure = await build(service, {
       containerPlatform: platform,
       containerFile: Buffer.from(CONTAINER_FILE).toString('base64'),
-      // Without it a builder would take the RUN of last time from its cache.
+      // Without it a builder would use its cache of the last RUN.
       buildArgs: { AT: now().toISOString() },
       buildContext: { location: `data:${tarOf('true', program).toString('base64')}` },
     });
@@ -46,7 +44,7 @@ const CONTAINER_FILE = 'FROM scratch\nCOPY true /true\nARG AT\nRUN ["/true"]\n';
 async function build(service: Service, request: object): Promise<string | undefined> {
   const client = createBuildsClient(service);
   const { buildId } = await client.submit(request);
-  if (buildId === undefined) return 'the service has not begun a build';
+  if (buildId === undefined) return 'the service did not start a build';
   for (const until = Date.now() + TIMEOUT_MS; Date.now() < until; ) {
     const { status, reason } = await client.get(buildId);
     if (status === 'succeeded') return undefined;
@@ -71,7 +69,7 @@ const PROGRAMS: Readonly<Record<string, Buffer>> = {
 
 const BLOCK = 512;
 
-/** A tar of one file that anybody may execute. */
+/** A tar of one executable file. */
 function tarOf(name: string, content: Buffer): Buffer {
   const header = Buffer.alloc(BLOCK);
   header.write(name);
