@@ -109,8 +109,8 @@ export function findGcTarget(config: Config, log: Logger, token: string | undefi
 }
 
 /** Where `veneer repair` works, and which repository receives manifests that belong to none. */
-export function findRepairTarget({ dataDir, hosted }: Config) {
-  return { dataDir, recovered: `${hosted.prefixes[0] ?? 'local/'}recovered` };
+export function findRepairTarget({ dataDir, hosted, content }: Config) {
+  return { dataDir, isInBucket: content.s3 !== undefined, recovered: `${hosted.prefixes[0] ?? 'local/'}recovered` };
 }
 
 async function openHere(config: Config, log: Logger) {

@@ -18,6 +18,8 @@ interface RepairTarget {
   readonly dataDir: string;
   /** The repository for manifests that belong to none. */
   readonly recovered: string;
+  /** Whether the content is in a bucket, where it cannot be read from here. */
+  readonly isInBucket?: boolean;
 }
 
 interface RepairOptions {
@@ -28,6 +30,8 @@ interface RepairOptions {
 }
 
 const RECORDS = 'records.db';
+const IN_BUCKET = (directory: string) =>
+  `records are rebuilt from content on this disk, and content.s3 has it in a bucket: copy hosted/blobs from there to ${directory}/hosted/blobs (aws s3 sync), repair without content.s3, and move the folder away`;
 const HINT = 'Move records.db away with the files beside it, or give an earlier copy with --records';
 /** How many names are listed; of more, only their number. */
 const MAX_NAMED = 20;
@@ -48,11 +52,12 @@ export function createRepairCommand({
     .option('--as-is', 'accepts the records as they are, and rebuilds nothing')
     .option('--json', 'prints the report as JSON')
     .action(async (options: RepairOptions, self: Command) => {
-      const { dataDir, recovered } = findTarget();
+      const { dataDir, recovered, isInBucket } = findTarget();
       const directory = resolve(dataDir);
       if (!existsSync(join(directory, 'hosted'))) {
         self.error(`error: there is no registry in ${directory}: name the data directory of the service`);
       }
+      if (isInBucket && !options.asIs) self.error(`error: ${IN_BUCKET(directory)}`);
       const owner = own(self, directory);
       try {
         const repair: Repair = { self, directory, recovered, isTerminal };

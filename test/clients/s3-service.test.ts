@@ -267,6 +267,14 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
     });
   });
 
+  test('has no records rebuilt from a disk that has no content', async () => {
+    await veneer.stop();
+    await expect(veneerCommand('repair', '--dry-run')).rejects.toThrow(
+      'content.s3 has it in a bucket: copy hosted/blobs',
+    );
+    veneer = await start();
+  });
+
   test('refuses to start where this disk has content that the bucket lacks, and says how to copy it', async () => {
     const blobs = join(folder, 'earlier/hosted/blobs');
     const hex = digestOf(large).slice('sha256:'.length);

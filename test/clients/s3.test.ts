@@ -142,6 +142,14 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
     expect(opened).toHaveBeenCalledTimes(1);
   });
 
+  test('does not count as stored what only the cache has, as an upstream has sent it', async () => {
+    const place = await use();
+    await place.store.ingest(new Blob([bytes]).stream(), { digest }).done;
+    expect(await place.content.find(digest)).toBeUndefined();
+    await store(place);
+    expect(digestOf(await readFile(place.fileOf(digest)))).toBe(digest);
+  });
+
   test('ends the transfer that nobody reads any more', async () => {
     const prefix = `left-${prefixes++}/`;
     await store(await use(prefix));
