@@ -91,7 +91,11 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
           const { content, store, bucket } = place;
           const forget = async () => {
             const digests = isForgetful ? await place?.inventory() : [];
-            for (const digest of digests ?? []) await store.delete(digest);
+            for (const digest of digests ?? []) {
+              // As an eviction does: what is arriving stays.
+              await expect.poll(() => store.isArriving(digest)).toBe(false);
+              await store.delete(digest);
+            }
           };
           return {
             ...content,
