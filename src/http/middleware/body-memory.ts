@@ -35,6 +35,8 @@ export interface SendBuffersOptions {
 const QUICK_MS = 100;
 /** A buffer may be at most this fraction of what its client has read without a pause. */
 const PART = 1 / 128;
+/** While all bodies may have two of the largest buffers: a layer of a few megabytes is sent with those, too. */
+const PART_OF_FEW = 1 / 32;
 
 /** Sizes are powers of two, so that a body rarely changes buffers while others come and go. */
 export function createSendBuffers({
@@ -51,10 +53,12 @@ export function createSendBuffers({
   return () => {
     bodies += 1;
     let quickBytes = 0;
-    const ownBytes = () => size(Math.min(totalBytes / bodies, quickBytes * PART));
+    const areFew = () => totalBytes >= bodies * 2 * maxBytes;
+    const earnedBytes = () => quickBytes * (areFew() ? PART_OF_FEW : PART);
+    const ownBytes = () => size(Math.min(totalBytes / bodies, earnedBytes()));
     return {
       get hasPair() {
-        return ownBytes() === maxBytes && totalBytes >= bodies * 2 * maxBytes;
+        return areFew() && earnedBytes() >= minBytes;
       },
       open: () => new ArrayBuffer(ownBytes()),
       fit(buffer, durationMs) {

@@ -35,10 +35,18 @@ test('bodies have no more than there is for them', () => {
   expect(shares.map(one => one.hasPair)).toEqual([false, false]);
 });
 
-test('a body begins with the smallest, and keeps it for some megabytes, as far as the system takes them from any client', () => {
+test('a body begins with one of the smallest, and has two as soon as its client has taken two megabytes at once', () => {
   const share = createSendBuffers()();
   expect([share.open().byteLength, share.hasPair]).toEqual([64 * KIB, false]);
-  expect(send(share, { buffers: (8 * KIB * KIB) / (64 * KIB) }).byteLength).toBe(64 * KIB);
+  expect([send(share, { buffers: 31 }).byteLength, share.hasPair]).toEqual([64 * KIB, false]);
+  expect([send(share, { buffers: 1 }).byteLength, share.hasPair]).toEqual([64 * KIB, true]);
+  expect([send(share, { buffers: 224 }).byteLength, share.hasPair]).toEqual([512 * KIB, true]);
+});
+
+test('of many bodies each keeps the smallest for some megabytes, as far as the system takes them from any client', () => {
+  const share = createSendBuffers();
+  const [one = share()] = Array.from({ length: 65 }, share);
+  expect([send(one, { buffers: (8 * KIB * KIB) / (64 * KIB) }).byteLength, one.hasPair]).toEqual([64 * KIB, false]);
 });
 
 test('a client that takes its time has the smallest buffer, also after it was quick', () => {
