@@ -24,6 +24,8 @@ export interface Access {
    * an OIDC issuer has the groups of the most recent token. Throws UNAVAILABLE while the users cannot be read.
    */
   mayStill(holder: TokenHolder, right: Right, repository: string): Promise<boolean>;
+  /** The caller that now has the name of the holder, with its rights; anonymous if there is none. */
+  findHolder(holder: TokenHolder): Promise<Caller>;
   /** Throws MissingRight: UNAUTHORIZED where other credentials could help, else DENIED. */
   requireRight(caller: Caller, right: Right, repository: string): void;
   /** Whether the caller may administer Veneer, which no right to repositories includes. */
@@ -91,6 +93,8 @@ export interface BearerRequest {
   readonly credentials?: PasswordCredentials | undefined;
   readonly address?: string | undefined;
   readonly asked: readonly RepositoryAccess[];
+  /** Whether the scope `registry:catalog:*` is requested. */
+  readonly asksForCatalog?: boolean | undefined;
 }
 
 export interface BearerToken {
@@ -198,6 +202,8 @@ export interface BearerCaller {
   readonly access: readonly RepositoryAccess[];
   /** Requested by its subject and refused: another token would not have it either. */
   readonly refused: readonly RepositoryAccess[];
+  /** Whether it may list the repositories that its subject may pull, without a right to any of them. */
+  readonly listsCatalog?: boolean | undefined;
 }
 
 /** A caller, and the address that its request comes from, if it is known. */
@@ -282,6 +288,7 @@ export function createUnconfiguredAccess({ isOpen }: { readonly isOpen: boolean 
     isAllowed: (caller, verb) => verb === 'pull' || caller.kind === 'local',
     recognizes: () => false,
     mayStill: async (_, verb) => verb === 'pull',
+    findHolder: async () => ANONYMOUS,
     requireRight(caller, verb, repository) {
       if (access.isAllowed(caller, verb, repository)) return;
       const grant = `; a grant { users: [<name>], repositories: ["${repository}"], allow: [pull, build] } in it opens no pushes`;

@@ -24,7 +24,10 @@ const accessSchema = z.array(
   z.object({ type: z.literal('repository'), name: z.string(), actions: z.array(z.enum([...verbs, 'build'])) }),
 );
 
-const payloadSchema = z.object({ sub: z.string(), exp: z.number(), access: accessSchema, refused: accessSchema });
+const payloadSchema = z.object({
+  ...{ sub: z.string(), exp: z.number(), access: accessSchema, refused: accessSchema },
+  catalog: z.literal(true).optional(),
+});
 
 interface Verified extends BearerClaims {
   readonly expiresAt: Date;
@@ -53,20 +56,24 @@ export function createBearerTokens({
       currentDate: now(),
     };
     const { payload } = await jwtVerify(token, key.publicKey, options).catch(refuse);
-    const { sub, exp, access, refused } = payloadSchema.parse(payload);
+    const { sub, exp, access, refused, catalog } = payloadSchema.parse(payload);
     return {
       subject: sub,
       access: access.map(fromClaim),
       refused: refused.map(fromClaim),
+      ...(catalog && { listsCatalog: true }),
       expiresAt: new Date(exp * 1000),
     };
   }
 
   return {
-    async issue({ subject, access, refused }) {
+    async issue({ subject, access, refused, listsCatalog }) {
       const issuedAt = Math.floor(now().getTime() / 1000);
       const expiresInSeconds = Math.floor(ttlMs / 1000);
-      const token = await new SignJWT({ access: access.map(toClaim), refused: refused.map(toClaim) })
+      const token = await new SignJWT({
+        ...{ access: access.map(toClaim), refused: refused.map(toClaim) },
+        ...(listsCatalog && { catalog: true }),
+      })
         .setProtectedHeader({ alg: key.algorithm, typ: 'JWT' })
         .setIssuer(ISSUER)
         .setAudience(SERVICE)

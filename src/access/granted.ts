@@ -151,7 +151,7 @@ async function createGrantedAccess({
   }
 
   const bearer: TokenIssuer = {
-    async issue({ credentials, address = '', asked }) {
+    async issue({ credentials, address = '', asked, asksForCatalog }) {
       const caller = credentials ? await login(credentials, address) : ANONYMOUS;
       const granted = selectVerbs(asked, (verb, repository) => isAllowed(caller, verb, repository));
       const refused = selectVerbs(asked, (verb, repository) => !isAllowed(caller, verb, repository));
@@ -160,7 +160,7 @@ async function createGrantedAccess({
       const access = granted.map(each =>
         mayBuild(each) ? { ...each, verbs: [...each.verbs, 'build' as const] } : each,
       );
-      const claims = { subject: subjectOf(caller), access, refused };
+      const claims = { subject: subjectOf(caller), access, refused, ...(asksForCatalog && { listsCatalog: true }) };
       return { ...(await bearerTokens.issue(claims)), granted, subject: claims.subject };
     },
   };
@@ -180,6 +180,7 @@ async function createGrantedAccess({
     recognizes: secret => isAccessToken(secret) || issuer?.recognizes(secret) === true,
     mayStill: async ({ subject, networks }: TokenHolder, verb, repository) =>
       isAllowed({ ...ANONYMOUS, networks }, verb, repository) || isAllowed(await findCaller(subject), verb, repository),
+    findHolder: async ({ subject, networks }) => ({ ...(await findCaller(subject)), networks }),
     authenticate: async ({ authorization, address = '' }) =>
       withNetworks(await identify(authorization, address), address),
     requireRight(caller, verb, repository) {

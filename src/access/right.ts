@@ -79,6 +79,14 @@ export function parseScopes(lists: readonly string[]): readonly RepositoryAccess
   return [...asked].map(([repository, wanted]) => ({ repository, verbs: verbs.filter(verb => wanted.has(verb)) }));
 }
 
+/** The scope of `GET /v2/_catalog`, which clients of the token specification know. */
+export const CATALOG_SCOPE = 'registry:catalog:*';
+
+/** Whether it is among lists of scopes. */
+export function asksForCatalog(lists: readonly string[]): boolean {
+  return lists.some(list => list.split(' ').includes(CATALOG_SCOPE));
+}
+
 /** `repository:local/app:pull,push`; verbs that a distribution client needs together are requested together. */
 export function formatScope({ repository, verbs: actions }: RepositoryAccess): string {
   return `repository:${repository}:${actions.join(',')}`;

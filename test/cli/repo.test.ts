@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { createRepoCommand } from '../../src/cli/repo.ts';
 import { digestOf } from '../../src/oci/digest.ts';
-import { htpasswdOf, temporaryDirectory } from '../access/fixture.ts';
+import { basic, htpasswdOf, temporaryDirectory } from '../access/fixture.ts';
+import { ADMIN, startGuarded } from '../app/callers.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 import { runCommand } from './run.ts';
 
@@ -94,4 +95,34 @@ test('a caller sees what it may pull, and nobody sees more', async () => {
     exitCode: 1,
   });
   expect((await run(['ls', 'local/a'], server.port, 'bob:secret')).err).toContain('set VENEER_TOKEN');
+});
+
+test('a bearer token for the catalog lists what its user may pull, and pulls nothing', async () => {
+  const guarded = await startGuarded();
+  onTestFinished(() => guarded.close());
+  for (const name of ['local/app', 'local/other']) await push(guarded, name, '1', ADMIN);
+  const challenge = await guarded.send('GET', '/v2/_catalog');
+  expect([challenge.status, challenge.headers['www-authenticate']]).toEqual([
+    401,
+    expect.stringContaining('scope="registry:catalog:*"'),
+  ]);
+  const tokenOf = async (user: string, scope: string) => {
+    const query = new URLSearchParams({ service: 'veneer', ...(scope && { scope }) });
+    const headers = { Authorization: basic(user, 'password') };
+    return `Bearer ${JSON.parse(String((await guarded.send('GET', `/token?${query}`, { headers })).body)).token}`;
+  };
+  const list = async (Authorization: string) => {
+    const { status, body } = await guarded.send('GET', '/v2/_catalog', { headers: { Authorization } });
+    return [status, JSON.parse(String(body)).repositories];
+  };
+  const token = await tokenOf('reader', 'registry:catalog:*');
+  expect(await list(token)).toEqual([200, ['local/app']]);
+  expect(await list(await tokenOf('nobody', 'registry:catalog:*'))).toEqual([200, []]);
+  expect(await list(await tokenOf('reader', ''))).toEqual([200, []]);
+  expect(await list(await tokenOf('admin', 'registry:catalog:* repository:local/app:pull'))).toEqual([
+    200,
+    ['local/app', 'local/other'],
+  ]);
+  const headers = { Authorization: token };
+  expect((await guarded.send('GET', '/v2/local/app/manifests/1', { headers })).status).toBe(401);
 });

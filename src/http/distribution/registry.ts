@@ -7,7 +7,7 @@ import { isDigest, parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { inertManifestType, mediaTypes, otherManifestTypes } from '../../oci/media-type.ts';
 import { acceptsIndex, pullManifest } from '../../pull/augmented-registry.ts';
-import { hasRight, isBuilder, requesterOf, requireCaller } from '../middleware/authentication.ts';
+import { createListTest, isBuilder, requesterOf, requireCaller } from '../middleware/authentication.ts';
 import type { Admission } from './admission.ts';
 import { readNamespace } from './mirror.ts';
 import { MANIFEST_ROUTE, type ReadyManifests } from './ready-manifests.ts';
@@ -44,7 +44,7 @@ export function createRegistry({
     requireCaller(c);
     const n = parsePageSize(c.req.query('n'));
     await pullLimiter.consume(requesterOf(c), 1);
-    const isWanted = (name: string) => hasRight(c, 'pull', name);
+    const isWanted = await createListTest(c);
     const page = { n: Math.min(n ?? MAX_CATALOG, MAX_CATALOG), last: c.req.query('last'), isWanted };
     const { names, hasMore } = await listNames(page);
     const last = names.at(-1);

@@ -12,7 +12,7 @@ import {
   SERVICE,
 } from '../../access/authorization.ts';
 import type { RepositoryAccess } from '../../access/right.ts';
-import { formatScope, parseScopes } from '../../access/right.ts';
+import { asksForCatalog, formatScope, parseScopes } from '../../access/right.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { noteAction } from '../middleware/request-log.ts';
 
@@ -43,24 +43,28 @@ export function createTokenEndpoint({
 
   app.get('/token', async c => {
     checkService(c.req.query('service'));
-    const asked = parseScopes(c.req.queries('scope') ?? []);
-    return issue(c, asked, () => parseBasic(c.req.header('Authorization')));
+    return issue(c, c.req.queries('scope') ?? [], () => parseBasic(c.req.header('Authorization')));
   });
 
   app.post('/token', bodyLimit({ maxSize: MAX_BODY_BYTES, onError: refuseBody }), async c => {
     const form = formSchema.parse(Object.fromEntries(new URLSearchParams(await c.req.text())));
     checkService(form.service);
-    const asked = parseScopes(form.scope === undefined ? [] : [form.scope]);
-    return issue(c, asked, () => parseForm(form));
+    return issue(c, form.scope === undefined ? [] : [form.scope], () => parseForm(form));
   });
 
   async function issue(
     c: Context,
-    asked: readonly RepositoryAccess[],
+    scopes: readonly string[],
     parseCredentials: () => BearerRequest['credentials'],
   ): Promise<Response> {
+    const asked = parseScopes(scopes);
     try {
-      const request = { credentials: parseCredentials(), address: addressOf(c), asked: asked.flatMap(normalize) };
+      const request = {
+        asksForCatalog: asksForCatalog(scopes),
+        credentials: parseCredentials(),
+        address: addressOf(c),
+        asked: asked.flatMap(normalize),
+      };
       const isNamed = request.credentials !== undefined;
       if (isNamed) noteAction(c, 'bearer-token.issue');
       const issued = await bearer.issue(request);

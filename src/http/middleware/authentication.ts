@@ -15,7 +15,7 @@ import {
   type TokenHolder,
 } from '../../access/access.ts';
 import { type Challenge, formatChallenge } from '../../access/authorization.ts';
-import { formatScope, type Right, verbs } from '../../access/right.ts';
+import { CATALOG_SCOPE, formatScope, type Right, verbs } from '../../access/right.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { findNamespace } from '../distribution/mirror.ts';
 
@@ -128,7 +128,8 @@ export function requireAdmin(c: Context): void {
 /** Adds the challenge for the token that would suffice, where a missing right becomes a 401. */
 export function setChallenge(c: Context, error: MissingRight): void {
   const { caller, realm } = rightsOf(c);
-  if (!error.needed) return void challenge(c, error, { realm });
+  const catalog = c.req.path === '/v2/_catalog' ? CATALOG_SCOPE : undefined;
+  if (!error.needed) return void challenge(c, error, { realm, scope: catalog });
   const { right, repository } = error.needed;
   // Clients cannot push what they may not read.
   const scope = formatScope({ repository, verbs: right === 'push' || right === 'build' ? ['pull', 'push'] : [right] });
@@ -144,6 +145,15 @@ export function isAdmin(c: Context): boolean {
 export function hasRight(c: Context, verb: Right, repository: string): boolean {
   const { access, caller } = rightsOf(c);
   return access.isAllowed(caller, verb, repository);
+}
+
+/** Whether the caller may list a repository: one that it may pull, or that its subject may where its token has the scope of the catalog. */
+export async function createListTest(c: Context): Promise<(repository: string) => boolean> {
+  const { access, caller } = rightsOf(c);
+  const mayPull = (each: Caller, repository: string) => access.isAllowed(each, 'pull', repository);
+  if (caller.kind !== 'bearer' || !caller.listsCatalog) return repository => mayPull(caller, repository);
+  const holder = await access.findHolder(caller);
+  return repository => mayPull(caller, repository) || mayPull(holder, repository);
 }
 
 /** Whether a token's caller still has the right. */
