@@ -272,13 +272,12 @@ async function openAll(
     directory: contentFolder(config.dataDir, of),
   });
   // What is in a bucket is read when it is needed: reading all of it costs money, and the service checks it by itself.
-  const onDisk = bucket
-    ? []
+  const stores = bucket
+    ? [caching.stored]
     : [
-        ...[storedContent('hosted', hosting.content), storedContent('rules', layerStore)],
+        ...[storedContent('hosted', hosting.content), caching.stored, storedContent('rules', layerStore)],
         ...[storedContent('tokens', tokenLayers), storedContent('contexts', building.contexts)],
       ];
-  const stores = [caching.stored, ...onDisk];
 
   let isDraining = false;
 
