@@ -10,6 +10,8 @@ import { createMemory } from '../../src/memory.ts';
 import { openPostgresStore, type PostgresStore } from '../../src/state/postgres.ts';
 import { locksContract } from '../contract/locks.ts';
 import { recordStoreContract } from '../contract/record-store.ts';
+import { createDiskEnvironment } from '../hosted/gc/environment.ts';
+import { expectTold, runScenarios, withoutGrace } from '../hosted/gc/plots.ts';
 import { findMissingTools } from './support/clients.ts';
 import { POSTGRES_COMMANDS, type Postgres, startPostgres } from './support/postgres.ts';
 import { waitUntil } from './support/process.ts';
@@ -232,6 +234,23 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
     await waitUntil(async () => expect(isOver || (await postgres.query(leases)).length).toBeTruthy());
     slow.release();
     expect(await found).toBe('two');
+  });
+
+  test('hosted repositories of two processes lose nothing, also when one of them dies', async () => {
+    const createEnvironment = async () => {
+      const schema = newSchema();
+      let time = Date.UTC(2030, 0, 1);
+      const now = () => new Date(time);
+      const records = await open(schema, { now, isShared: true });
+      const other = await open(schema, { now, isShared: true });
+      const environment = await createDiskEnvironment(() => records);
+      const remove = () => other.close().then(environment.remove);
+      const expireLeases = () => {
+        time += 3_600_000;
+      };
+      return { ...environment, remove, replicas: { records: [records, other], expireLeases } };
+    };
+    await runScenarios(withoutGrace, { createEnvironment, check: expectTold, numRuns: 5 });
   });
 
   test('lets a command in beside the service, which sees what it writes', async () => {

@@ -20,6 +20,7 @@ export interface Stores {
 
 export interface Gate {
   around(stores: Stores): Stores;
+  isDead(): boolean;
   /** Lets calls through until all that is worked at is done, or the process is dead. */
   passAll(working: readonly Promise<void>[]): Promise<void>;
 }
@@ -91,11 +92,13 @@ export function createGate(scheduler: fc.Scheduler | undefined, options: GateOpt
         get: reading(records.get),
         list: reading(records.list),
         entries: reading(records.entries),
-        write: writing(records.write),
+        // A fault of a lease is the death of its holder.
+        write: (changes, options) => (options?.isVolatile ? reading : writing)(records.write)(changes, options),
         put: writing(records.put),
         delete: writing(records.delete),
       },
     }),
+    isDead: () => passed > crashAfter,
     async passAll(working) {
       const over = Promise.race([Promise.all(working), dead.promise]);
       await (scheduler ? scheduler.waitFor(over) : over);

@@ -1,85 +1,13 @@
 // Collection while clients work, crash and meet faults, in any order and at every point between two steps: nothing that is needed is lost,
 // and in the end nothing else is left.
+import { join } from 'node:path';
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
-import type { GcPolicy } from '../../../src/hosted/gc/collector.ts';
-import { RegistryError } from '../../../src/oci/errors.ts';
-import { type GateOptions, InjectedFault } from '../gate.ts';
-import { type Action, any, collecting, leftovers, peaceful, pushes } from './clients.ts';
+import { test } from 'vitest';
+import { createSqliteStore } from '../../../src/state/sqlite.ts';
+import { collecting, leftovers, peaceful, pushes } from './clients.ts';
 import { BLOBS, REPOSITORIES } from './documents.ts';
-import { createDiskEnvironment, createMemoryEnvironment, DAY, type Environment } from './environment.ts';
-import type { Event } from './history.ts';
-import { play, type Scenario } from './scenario.ts';
-
-const faults: fc.Arbitrary<GateOptions> = fc.record({
-  crashAfter: fc.oneof({ weight: 3, arbitrary: fc.constant(Number.POSITIVE_INFINITY) }, fc.nat(120)),
-  faultyWrites: fc.oneof({ weight: 2, arbitrary: fc.constant([]) }, fc.array(fc.nat(20), { maxLength: 3 })),
-});
-
-function phasesOf(action: fc.Arbitrary<Action>) {
-  const actions = fc.array(action, { minLength: 2, maxLength: 7 }).map(some => [...some, collecting]);
-  return fc.array(fc.record({ actions, faults }), { minLength: 1, maxLength: 3 });
-}
-
-const every = { repositories: ['**'], tags: ['*'] };
-
-const policies: fc.Arbitrary<Partial<GcPolicy>> = fc.record({
-  graceMs: fc.constant(0),
-  untaggedMs: fc.constantFrom(0, undefined),
-  retention: fc.constantFrom([], [{ ...every, keepNewest: 1 }], [{ ...every, maxAgeMs: 0 }]),
-});
-
-function isInjected(error: unknown): boolean {
-  return error instanceof InjectedFault || (error instanceof Error && isInjected(error.cause));
-}
-
-const MAY_BE = ['MANIFEST_BLOB_UNKNOWN', 'MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN', 'UNSUPPORTED', 'DENIED'];
-
-/** Whatever comes between, a client is told so. */
-function expectTold(events: readonly Event[]): void {
-  for (const { error } of events) {
-    if (error === undefined || isInjected(error)) continue;
-    expect(error).toBeInstanceOf(RegistryError);
-    if (error instanceof RegistryError) expect(MAY_BE).toContain(error.code);
-  }
-}
-
-/** Where no client deletes by name, one is refused only what is immutable, or not there. */
-function expectServed(events: readonly Event[]): void {
-  for (const { action, error } of events) {
-    if (error === undefined || isInjected(error)) continue;
-    const code = error instanceof RegistryError ? error.code : String(error);
-    const mayBe = action.kind === 'deleteTag' ? ['MANIFEST_UNKNOWN', 'NAME_UNKNOWN', 'DENIED'] : ['DENIED'];
-    expect([action.kind, mayBe]).toEqual([action.kind, expect.arrayContaining([code])]);
-  }
-}
-
-interface RunOptions {
-  readonly createEnvironment?: () => Promise<Environment>;
-  readonly check: Scenario['check'];
-  readonly numRuns: number;
-}
-
-async function runScenarios(
-  plots: fc.Arbitrary<Plot>,
-  { createEnvironment = createMemoryEnvironment, check, numRuns }: RunOptions,
-) {
-  const property = fc.asyncProperty(plots, fc.scheduler(), async (plot, scheduler) => {
-    const environment = await createEnvironment();
-    try {
-      await play(environment, { ...plot, scheduler, check });
-    } finally {
-      await environment.remove();
-    }
-  });
-  await fc.assert(property, { numRuns });
-}
-
-type Plot = Pick<Scenario, 'before' | 'phases' | 'policy'>;
-
-const before = fc.array(leftovers, { maxLength: 5 });
-const withoutGrace = fc.record({ before, phases: phasesOf(any), policy: policies });
-const grace = fc.record({ graceMs: fc.constant(DAY), untaggedMs: fc.constantFrom(0, DAY, undefined) });
+import { createDiskEnvironment, createMemoryEnvironment, withReplicas } from './environment.ts';
+import { before, expectServed, expectTold, grace, phasesOf, runScenarios, withoutGrace } from './plots.ts';
 
 test('with no grace at all: what tags and manifests need is never lost, and nothing else is left', async () => {
   await runScenarios(withoutGrace, { check: expectTold, numRuns: 200 });
@@ -105,3 +33,22 @@ test('with the grace time: what a client was told is there is there when it reli
   });
   await runScenarios(plots, { check: expectServed, numRuns: 400 });
 }, 60_000);
+
+test('two processes that share records lose nothing either, also when one of them dies', async () => {
+  const createEnvironment = () =>
+    withReplicas(
+      now => createMemoryEnvironment({ now }),
+      async ({ records }) => records,
+    );
+  await runScenarios(withoutGrace, { createEnvironment, check: expectTold, numRuns: 60 });
+}, 120_000);
+
+test('nor do two with a real disk and real records', async () => {
+  const open = (directory: string, now: () => Date) => createSqliteStore({ path: join(directory, 'records.db'), now });
+  const createEnvironment = () =>
+    withReplicas(
+      now => createDiskEnvironment(directory => open(directory, now)),
+      async ({ directory }, now) => open(directory, now),
+    );
+  await runScenarios(withoutGrace, { createEnvironment, check: expectTold, numRuns: 8 });
+}, 120_000);

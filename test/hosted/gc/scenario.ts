@@ -7,7 +7,8 @@ import { createHostedRepositories } from '../../../src/hosted/repositories.ts';
 import { createHostedStore } from '../../../src/hosted/store.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
-import { createProcessLocks } from '../../../src/state/locks.ts';
+import { createProcessLocks, createSharedLocks } from '../../../src/state/locks.ts';
+import type { RecordStore } from '../../../src/state/store.ts';
 import { audit } from '../audit.ts';
 import { createGate, type Gate, type GateOptions } from '../gate.ts';
 import { type Action, act, type Registry } from './clients.ts';
@@ -35,12 +36,16 @@ export async function play(
 ): Promise<void> {
   const quiet = createGate(undefined, {});
   const hasRetention = (policy.retention ?? []).length > 0;
-  for (const action of before) await workAtOnce(environment, await open(environment, policy), [action], quiet);
+  for (const action of before) await workAtOnce(environment, [await open(environment, policy)], [action], [quiet]);
   for (const phase of phases) {
     environment.time += 2 * DAY;
     const earlier = await contentsOf(environment.records);
-    const gate = createGate(scheduler, phase.faults);
-    const events = await workAtOnce(environment, await open(environment, policy, gate), phase.actions, gate);
+    const replicas = environment.replicas?.records ?? [environment.records];
+    // The first one alone meets faults: the others have to go on.
+    const gates = replicas.map((_, at) => createGate(scheduler, at === 0 ? phase.faults : {}));
+    const registries: Registry[] = [];
+    for (const [at, gate] of gates.entries()) registries.push(await open(environment, policy, { gate, at }));
+    const events = await workAtOnce(environment, registries, phase.actions, gates);
     check(events);
     await expectWhole(environment.records, environment.content, link => deletedBy(environment.history).has(link));
     await expectUsageCounted(environment.records);
@@ -81,14 +86,24 @@ async function end(environment: Environment, { untaggedMs }: Partial<GcPolicy>):
 }
 
 /** What a start finds: a store over what is there. Locks end with their process. */
-async function open(environment: Environment, policy: Partial<GcPolicy>, gate?: Gate): Promise<Registry> {
-  const own = { ...environment, records: { ...environment.records, locks: createProcessLocks() } };
-  const parts = gate ? gate.around(own) : own;
-  const quota = await createQuota({ records: own.records, limits: [{ repositories: ['**'], maxBytes: 1e9 }] });
+async function open(
+  environment: Environment,
+  policy: Partial<GcPolicy>,
+  { gate, at = 0 }: { readonly gate?: Gate; readonly at?: number } = {},
+): Promise<Registry> {
+  const own = { ...environment, records: environment.replicas?.records[at] ?? environment.records };
+  const { records: reached, ...parts } = gate ? gate.around(own) : own;
+  const lock = (store: RecordStore): RecordStore => ({
+    ...store,
+    locks: environment.replicas ? createSharedLocks({ store, pollMs: POLL_MS, waitMs: WAIT_MS }) : createProcessLocks(),
+  });
+  // What dies renews no lease.
+  const records = lock(reached);
+  const quota = await createQuota({ records: lock(own.records), limits: [{ repositories: ['**'], maxBytes: 1e9 }] });
   const store = createHostedStore({
     memory,
     content: parts.content,
-    records: parts.records,
+    records,
     now: () => new Date(environment.time),
     options: { sparse: 'refuse', quota, isImmutable: (_, tag) => tag === 'fixed' },
   });
@@ -98,12 +113,15 @@ async function open(environment: Environment, policy: Partial<GcPolicy>, gate?: 
   };
 }
 
+const POLL_MS = 3;
+const WAIT_MS = 120_000;
+
 /** All at once, and each call at a time that the scheduler chooses, until all are done or the process dies. */
 async function workAtOnce(
   environment: Environment,
-  registry: Registry,
+  registries: readonly Registry[],
   actions: readonly Action[],
-  gate: Gate,
+  gates: readonly Gate[],
 ): Promise<readonly Event[]> {
   const events = actions.map(
     (action): Event => ({
@@ -113,7 +131,7 @@ async function workAtOnce(
       outcome: 'unknown',
     }),
   );
-  const working = events.map(async event => {
+  const work = async (registry: Registry, event: (typeof events)[number]) => {
     try {
       await act(registry, event.action);
       event.outcome = 'done';
@@ -122,8 +140,17 @@ async function workAtOnce(
       if (error instanceof RegistryError && error.status < 500) event.outcome = 'refused';
     }
     event.endedAt = environment.ticks++;
-  });
-  await gate.passAll(working);
+  };
+  const works = registries.map((registry, at) =>
+    events.filter((_, index) => index % registries.length === at).map(event => work(registry, event)),
+  );
+  await Promise.all(
+    gates.map(async (gate, at) => {
+      await gate.passAll(works[at] ?? []);
+      // What it held when it died is free after a time.
+      if (gate.isDead()) environment.replicas?.expireLeases();
+    }),
+  );
   for (const event of events) event.endedAt = Math.min(event.endedAt, environment.ticks++);
   environment.history.push(...events);
   return events;
