@@ -77,7 +77,8 @@ export function createManifests(store: HostedStore): HostedManifests & { restore
   }
 
   async function keep(raw: Uint8Array, digest: Digest): Promise<void> {
-    const stored = await findStored(digest, raw.byteLength);
+    // Another process may have deleted what this one remembers, or has in its cache.
+    const stored = store.locks.areShared ? undefined : await findStored(digest, raw.byteLength);
     if (stored && Buffer.compare(stored, raw) === 0) return;
     await content.ingest(ReadableStream.from([raw]), { digest, size: raw.byteLength }).done;
   }

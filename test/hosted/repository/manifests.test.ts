@@ -1,9 +1,13 @@
 // Manifests: what is accepted and kept to the byte, and what is refused and why.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { HostedRepositories } from '../../../src/hosted/repositories.ts';
+import { createUploadFiles } from '../../../src/content/upload-files.ts';
+import { createHostedRepositories, type HostedRepositories } from '../../../src/hosted/repositories.ts';
 import type { ManifestPush } from '../../../src/hosted/repository/manifests.ts';
+import { createHostedStore } from '../../../src/hosted/store.ts';
+import { createMemory } from '../../../src/memory.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { mediaTypes } from '../../../src/oci/media-type.ts';
+import { createSharedLocks } from '../../../src/state/locks.ts';
 import {
   bytes,
   config,
@@ -208,4 +212,25 @@ test('writes no bytes of a manifest that it refuses', async () => {
   const ingest = () => expect.fail('bytes were written');
   hosted = await place.open({}, { content: { ...place.content, ingest } });
   await expect(putManifest(hosted, 'local/app', small)).rejects.toMatchObject({ code: 'MANIFEST_BLOB_UNKNOWN' });
+});
+
+test('stores bytes that it seems to have where other processes share the records, as one of them may have deleted them', async () => {
+  await pushParts(hosted);
+  await putManifest(hosted, 'local/app', small);
+  const { records, content } = place;
+  const store = createHostedStore({
+    content,
+    records: { ...records, locks: createSharedLocks({ store: records }) },
+    memory: createMemory(),
+    now: () => new Date(),
+  });
+  const ingested: string[] = [];
+  const ingest: typeof content.ingest = (body, expected, options) => {
+    ingested.push(String(expected?.digest));
+    return content.ingest(body, expected, options);
+  };
+  const files = await createUploadFiles(place);
+  const sharing = createHostedRepositories({ ...store, content: { ...store.content, ingest } }, files);
+  await putManifest(sharing, 'local/app', small);
+  expect(ingested).toEqual([digestOf(small)]);
 });
