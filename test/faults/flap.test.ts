@@ -21,8 +21,8 @@ async function start(timeouts: typeof PATIENT): Promise<void> {
   const patience = { retries: 0, timeouts };
   app = await startApp({ now: () => new Date(nowMs), patience });
   const breaker = { failures: FAILURES, pause: `${PAUSE_MS / 1000}s` };
-  const fixture = { url: app.registry.url, concurrency: CONCURRENCY, breaker };
-  await app.configure({ upstreams: { fixture }, cache: { negative: '0s' } });
+  const entry = { url: app.registry.url, concurrency: CONCURRENCY, breaker };
+  await app.configure({ upstreams: { lab: entry }, cache: { negative: '0s' } });
 }
 
 afterEach(() => app.close());
