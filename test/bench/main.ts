@@ -1,4 +1,5 @@
 // `npm run bench`: Veneer beside other registries and proxies, in one run on one machine. docs/benchmarks.md says what the rows mean.
+import { execFileSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -96,6 +97,7 @@ async function save({ machine, rows }: Report): Promise<void> {
   await writeFile(COMMITTED, `${JSON.stringify({ machine, rows: merged }, null, 2)}\n`);
   await writeFile(GRAPH, drawGraph(merged));
   await writeFile(PAGE, replaceFigures(await readFile(PAGE, 'utf8'), formatTable(merged)));
+  execFileSync('biome', ['format', '--write', COMMITTED, PAGE], { stdio: 'ignore' });
   tell(`written: ${[COMMITTED, GRAPH, PAGE].join(', ')}`);
 }
 
