@@ -458,3 +458,13 @@ test('replicas that know their callers need keys that all of them have', () => {
   expect(faults(state.replace(', replicas: true', '') + access(''))).toEqual([]);
   expect(load(state).state.postgres).toMatchObject({ isShared: true });
 });
+
+test('a bucket is for one process', () => {
+  const state = 'state: { postgres: { url: postgres://db.example.com/veneer, replicas: true } }\n';
+  const content = 'content: { s3: { bucket: images } }\n';
+  expect(faults(state + content)).toEqual([
+    'content.s3: a bucket has content of one Veneer; with state.postgres.replicas, share hosted/, tokens/ and rules/ of dataDir',
+  ]);
+  expect(faults(state.replace(', replicas: true', '') + content)).toEqual([]);
+  expect(faults(content)).toEqual([]);
+});
