@@ -1,6 +1,9 @@
 // A test build, on request: the running service builds and pushes an image with a trivial RUN, on the builder that any build would use.
 // Only this shows that a builder can execute RUN, and reaches Veneer.
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import { setTimeout as wait } from 'node:timers/promises';
+import { packEntries } from '../../builds/context/tar.ts';
 import type { Config } from '../../config/schema.ts';
 import { createBuildsClient } from '../service/builds.ts';
 import { type Service, ServiceRefused } from '../service/service.ts';
@@ -23,7 +26,7 @@ export async function checkBuild(checked: CheckedService, url: URL | undefined):
       containerFile: Buffer.from(CONTAINER_FILE).toString('base64'),
       // Without it a builder would use its cache of the last RUN.
       buildArgs: { AT: now().toISOString() },
-      buildContext: { location: `data:${tarOf('true', program).toString('base64')}` },
+      buildContext: { location: `data:${(await tarOf('true', program)).toString('base64')}` },
     });
     if (failure === undefined) return [ok(ABOUT, `a RUN for ${platform} was built and pushed`)];
     return [fault(ABOUT, `a RUN of \`true\` for ${platform} fails: ${failure}`, remedyOf(config))];
@@ -67,21 +70,8 @@ const PROGRAMS: Readonly<Record<string, Buffer>> = {
   'linux/arm64': elf('b7', 'a80b80d2000080d2010000d4'),
 };
 
-const BLOCK = 512;
-
 /** A tar of one executable file. */
-function tarOf(name: string, content: Buffer): Buffer {
-  const header = Buffer.alloc(BLOCK);
-  header.write(name);
-  header.write('0000755\0', 100);
-  header.write('0000000\0', 108);
-  header.write('0000000\0', 116);
-  header.write(`${content.byteLength.toString(8).padStart(11, '0')}\0`, 124);
-  header.write('00000000000\0', 136);
-  header.write('        0', 148);
-  header.write('ustar\x0000', 257);
-  const sum = header.reduce((all, byte) => all + byte, 0);
-  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
-  const padding = Buffer.alloc(Math.ceil(content.byteLength / BLOCK) * BLOCK - content.byteLength);
-  return Buffer.concat([header, content, padding, Buffer.alloc(2 * BLOCK)]);
+function tarOf(name: string, content: Buffer): Promise<Buffer> {
+  const header = { name, mode: 0o755, size: content.byteLength, mtime: new Date(0) };
+  return buffer(packEntries([{ header, open: () => Readable.from([content]) }]));
 }
