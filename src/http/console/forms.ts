@@ -88,7 +88,7 @@ function requireFewParts(bytes: Uint8Array, type: string): void {
 
 async function readMultipart(bytes: Uint8Array, type: string): Promise<FormData> {
   try {
-    return await new Response(Uint8Array.from(bytes), { headers: { 'Content-Type': type } }).formData();
+    return await new Response(new Uint8Array(bytes), { headers: { 'Content-Type': type } }).formData();
   } catch (error) {
     throw new ApiError(400, 'the form cannot be read', { cause: error });
   }
