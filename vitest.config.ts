@@ -47,7 +47,8 @@ export default defineConfig({
           name: 'clients',
           include: CLIENTS,
           exclude: [...LEFT_OUT, ...ALONE],
-          maxWorkers: 2,
+          // They wait more than they compute.
+          maxWorkers: 3,
           sequence: { groupOrder: 1 },
         },
       },
