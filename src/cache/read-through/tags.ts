@@ -1,5 +1,5 @@
 // Tags: the digest that each points to, revalidated by HEAD when no longer fresh, and served stale while the upstream is down or
-// rate-limits us.
+// rate-limits us. Where several processes have the records, the answer to the latest question counts for all of them.
 import { z } from 'zod';
 import type { Memory } from '../../memory.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
@@ -40,6 +40,9 @@ const tagSchema = z.object({ digest: z.string().refine(isDigest), checkedAt: z.n
 
 type StoredTag = z.infer<typeof tagSchema>;
 
+/** How far the clocks of processes that share records may differ. A time beyond that is taken for a mistake. */
+const MAX_SKEW_MS = 60_000;
+
 export function createTags({
   records,
   policy,
@@ -61,6 +64,8 @@ export function createTags({
   const freshnessOf = createFreshness(policy);
   const mayBeStale = createStaleTest(policy);
   const negativeCache = createNegativeCache({ memoryMs: policy.negativeMs ?? 0, now, memory });
+  const { areShared } = records.locks;
+  const maxSkewMs = areShared ? MAX_SKEW_MS : 0;
 
   /** `stored` is no longer fresh. */
   async function refresh(
@@ -70,18 +75,33 @@ export function createTags({
     stored?: StoredTag,
   ): Promise<Resolved> {
     const key = keyOf(origin, tag);
+    const checkedAt = now().getTime();
     try {
       const manifest = await negativeCache(questionOf(key, asking), () => ask(origin, tag, asking), asking.isPushed);
       const { digest, mediaType } = manifest;
       // A 404 for one Accept header does not hold for others, so it is not cached for all.
-      if (!asking.accept?.includes(mediaType))
-        await bestEffort(tags.put(key, { digest, checkedAt: now().getTime() }, repositoryEnd(origin)));
-      return { digest, lookup: 'revalidated' };
+      if (asking.accept?.includes(mediaType)) return { digest, lookup: 'revalidated' };
+      return { digest: await keep(origin, tag, { digest, checkedAt }), lookup: 'revalidated' };
     } catch (error) {
       if (stored && ageOf(stored) < policy.staleMaxAgeMs && mayBeStale(error))
         return { digest: stored.digest, lookup: 'stale' };
       throw error;
     }
+  }
+
+  /** The digest that counts from now on: another process may have asked later, and been answered before. */
+  async function keep(origin: UpstreamRepository, tag: string, asked: StoredTag): Promise<Digest> {
+    const key = keyOf(origin, tag);
+    const end = repositoryEnd(origin);
+    let latest = asked;
+    const update = () =>
+      tags.update(key, stored => {
+        const leadMs = (stored?.checkedAt ?? 0) - asked.checkedAt;
+        latest = stored && leadMs > 0 && leadMs < MAX_SKEW_MS ? stored : asked;
+        return latest === asked ? { record: asked, ...end } : undefined;
+      });
+    await bestEffort(areShared ? update() : tags.put(key, asked, end));
+    return latest.digest;
   }
 
   function ageOf({ checkedAt }: StoredTag): number {
@@ -90,7 +110,7 @@ export function createTags({
 
   function isFresh(stored: StoredTag, name: string, tag: string): boolean {
     const ageMs = ageOf(stored);
-    return ageMs >= 0 && ageMs < freshnessOf(name, tag);
+    return ageMs >= -maxSkewMs && ageMs < freshnessOf(name, tag);
   }
 
   /** Stores the manifest before the tag points to it: the target of a stale tag must be available. */
