@@ -94,7 +94,7 @@ async function createGrantedAccess({
   const issuerUsers = createOidcUsers({ records, now });
   issuer?.warm();
   const networksOf = createNetworkTest(grants.flatMap(({ networks = [] }) => networks));
-  const passwords = users && createPasswords({ users, bcrypt, now });
+  const passwords = users && createPasswords({ users, bcrypt, now, records });
   const accessTokens = createAccessTokens({ records, now });
   const bearerTokens = createBearerTokens({ key, ttlMs: tokenTtlMs, memory, now });
   const isAllowed = createDecision(grants);

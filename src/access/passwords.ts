@@ -6,6 +6,7 @@ import { RegistryError } from '../oci/errors.ts';
 import { type Network, networkOf } from './address.ts';
 import type { PasswordCredentials } from './authorization.ts';
 import type { Bcrypt } from './bcrypt.ts';
+import { type Counting, shareCounts } from './shared-counts.ts';
 import { hashOfNothing, highestCost, type UserFile, type UserHashes } from './user-file.ts';
 
 interface Passwords {
@@ -28,10 +29,13 @@ export function createPasswords({
   users,
   bcrypt,
   now,
+  records,
 }: {
   readonly users: UserFile;
   readonly bcrypt: Pick<Bcrypt, 'compare'>;
   readonly now: () => Date;
+  /** Where several processes share them, wrong guesses at all of them count. */
+  readonly records?: Counting['records'] | undefined;
 }): Passwords {
   /** Recently verified passwords, under a key that reveals nothing in a memory dump. */
   const right = new LRUCache<string, true>({
@@ -45,35 +49,35 @@ export function createPasswords({
   });
   const running = new Map<string, Promise<boolean>>();
   const secret = randomBytes(32);
+  const window = { windowMs: GUESS_WINDOW_MS, now, records };
   const guesses = {
     // Separate, so that a flood of invented names does not evict the counts of real ones.
-    ofUser: createAttempts({ max: MAX_GUESSES.ofUser, windowMs: GUESS_WINDOW_MS, now }),
-    ofNobody: createAttempts({ max: MAX_GUESSES.ofUser, windowMs: GUESS_WINDOW_MS, now }),
-    ofNetwork: createAttempts({ max: MAX_GUESSES.ofNetwork, windowMs: GUESS_WINDOW_MS, now }),
+    ofUser: createAttempts({ name: 'guesses of a user', max: MAX_GUESSES.ofUser, ...window }),
+    ofNobody: createAttempts({ name: 'guesses of nobody', max: MAX_GUESSES.ofUser, ...window }),
+    ofNetwork: createAttempts({ name: 'guesses of a network', max: MAX_GUESSES.ofNetwork, ...window }),
   };
   const costOfAll = createCost();
 
-  function begin(username: string, network: Network, isUser: boolean): readonly Guess[] {
+  async function begin(username: string, network: Network, isUser: boolean): Promise<readonly Guess[]> {
     // A private address may be a proxy with everyone behind it.
-    const ofNetwork = network.isPublic ? [guesses.ofNetwork.begin(network.name)] : [];
+    const ofNetwork = network.isPublic ? [await guesses.ofNetwork.begin(network.name)] : [];
     try {
-      return [...ofNetwork, (isUser ? guesses.ofUser : guesses.ofNobody).begin(`${network.name} ${username}`)];
+      return [...ofNetwork, await (isUser ? guesses.ofUser : guesses.ofNobody).begin(`${network.name} ${username}`)];
     } catch (error) {
-      for (const guess of ofNetwork) guess.confirm();
+      await confirmAll(ofNetwork);
       throw error;
     }
   }
 
+  const confirmAll = (begun: readonly Guess[]) => Promise.all(begun.map(guess => guess.confirm()));
+
   /** A refusal because of overload does not count as a wrong password. */
   async function compare(begun: readonly Guess[], comparison: Promise<boolean>): Promise<boolean> {
-    const confirm = () => {
-      for (const guess of begun) guess.confirm();
-    };
-    const isRight = await comparison.catch(error => {
-      confirm();
+    const isRight = await comparison.catch(async error => {
+      await confirmAll(begun);
       throw error;
     });
-    if (isRight) confirm();
+    if (isRight) await confirmAll(begun);
     return isRight;
   }
 
@@ -93,9 +97,10 @@ export function createPasswords({
       const same = running.get(key);
       if (same) return same;
       const network = networkOf(address);
-      const begun = begin(username, network, own !== undefined);
       const options = { cost, from: network.name, user: own === undefined ? undefined : username };
-      const comparison = compare(begun, bcrypt.compare(password, hash, options)).finally(() => running.delete(key));
+      const comparison = begin(username, network, own !== undefined)
+        .then(begun => compare(begun, bcrypt.compare(password, hash, options)))
+        .finally(() => running.delete(key));
       running.set(key, comparison);
       const isRight = await comparison;
       if (isRight) right.set(key, true);
@@ -115,15 +120,15 @@ function createCost(): (hashes: UserHashes) => number {
 
 interface Attempts {
   /**
-   * Counts a guess as wrong until `forgive` is called, so that concurrent guesses count too. Throws TOOMANYREQUESTS when there were too
+   * Counts a guess as wrong until it is confirmed, so that concurrent guesses count too. Throws TOOMANYREQUESTS when there were too
    * many.
    */
-  begin(key: string): Guess;
+  begin(key: string): Promise<Guess>;
 }
 
 interface Guess {
-  /** The guess was right. */
-  readonly confirm: () => void;
+  /** The guess was right. Never rejects. */
+  confirm(): Promise<void>;
 }
 
 /** More than one thread can compare in a minute at the lowest cost: counts are not evicted. */
@@ -133,15 +138,21 @@ const MAX_KEYS = 50_000;
 const MAX_KEY_LENGTH = 64;
 
 export function createAttempts({
+  name,
   max,
   windowMs,
   now,
+  records,
 }: {
+  /** Tells them apart from others over the same records. */
+  readonly name: string;
   readonly max: number;
   /** Since the first guess; then counting restarts. */
   readonly windowMs: number;
   readonly now: () => Date;
+  readonly records?: Counting['records'] | undefined;
 }): Attempts {
+  const shared = records && shareCounts({ counting: { records, now }, name, max, windowMs, isExact: true });
   const counts = new LRUCache<string, number>({
     // Bounded by size, not by number: for a number it allocates all its memory at once.
     maxSize: MAX_KEYS,
@@ -153,23 +164,32 @@ export function createAttempts({
     perf: { now: () => now().getTime() },
   });
   const add = (key: string, change: number) => counts.set(key, (counts.get(key) ?? 0) + change);
+
+  function beginHere(key: string): Guess {
+    if ((counts.get(key) ?? 0) >= max) throw tooMany(counts.getRemainingTTL(key));
+    add(key, 1);
+    return {
+      async confirm() {
+        if (counts.has(key)) add(key, -1);
+      },
+    };
+  }
+
   return {
-    begin(name) {
-      const key = shorten(name);
-      if ((counts.get(key) ?? 0) >= max) {
-        const retryAfterSeconds = Math.max(1, Math.ceil(counts.getRemainingTTL(key) / 1000));
-        throw new RegistryError('TOOMANYREQUESTS', 'too many wrong passwords: try again later', {
-          retryAfterSeconds,
-        });
-      }
-      add(key, 1);
-      return {
-        confirm() {
-          if (counts.has(key)) add(key, -1);
-        },
-      };
+    async begin(guessed) {
+      const key = shorten(guessed);
+      const together = shared && (await shared.take(key, 1));
+      if (!together) return beginHere(key);
+      if (!together.isGranted) throw tooMany(together.msLeft);
+      return { confirm: async () => void (await shared?.giveBack(key, 1)) };
     },
   };
+}
+
+function tooMany(waitMs: number): RegistryError {
+  return new RegistryError('TOOMANYREQUESTS', 'too many wrong passwords: try again later', {
+    retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1000)),
+  });
 }
 
 function shorten(name: string): string {

@@ -4,6 +4,7 @@ import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import { RegistryError } from '../oci/errors.ts';
 import { type RateState, type Requester, subjectOf } from './access.ts';
 import { networkOf } from './address.ts';
+import { type Counting, type SharedCounts, shareCounts } from './shared-counts.ts';
 
 interface Rate {
   readonly count: number;
@@ -33,21 +34,33 @@ export interface CallerRateLimiter {
   refund(requester: Requester, count: number): Promise<void>;
 }
 
-export function createCallerRateLimiter({ anonymous, known }: CallerRates, counted: Counted): CallerRateLimiter {
-  const limiters = { anonymous: createLimiter(anonymous), known: createLimiter(known) };
+/** Where processes share the records of `counting`, they count together; while these are away, each by itself. */
+export function createCallerRateLimiter(
+  { anonymous, known }: CallerRates,
+  counted: Counted,
+  counting?: Counting,
+): CallerRateLimiter {
+  const limiters = {
+    anonymous: createLimiter(anonymous, `${counted.what} anonymous`, counting),
+    known: createLimiter(known, `${counted.what} known`, counting),
+  };
   return {
     async consume(requester, count) {
       if (requester.caller.kind === 'local') return;
       const { key, isKnown } = accountOf(requester);
-      const [limiter, rate] = isKnown ? [limiters.known, known] : [limiters.anonymous, anonymous];
-      if (!limiter || !rate) return;
-      const onState = (state: RateLimiterRes) => requester.onCounted?.(describeState(counted, rate, state));
-      await consume(counted, { limiter, rate, key, isKnown, count, onState });
+      const limiter = limiters[isKnown ? 'known' : 'anonymous'];
+      if (!limiter) return;
+      const { rate } = limiter;
+      const state = await take(limiter, key, count);
+      requester.onCounted?.(describeState(counted, rate, state));
+      if (!state.isGranted) throw refusal(counted, { rate, isKnown, count, state });
     },
     async refund(requester, count) {
       if (requester.caller.kind === 'local') return;
       const { key, isKnown } = accountOf(requester);
-      await limiters[isKnown ? 'known' : 'anonymous']?.rates.reward(key, count);
+      const limiter = limiters[isKnown ? 'known' : 'anonymous'];
+      if (!limiter) return;
+      if (!(await limiter.shared?.giveBack(key, count))) await limiter.own.reward(key, count);
     },
   };
 }
@@ -72,60 +85,74 @@ export function accountOf({ caller, address }: Requester): Account {
 const MAX_ACCOUNTS = 10_000;
 
 interface Limiter {
-  readonly rates: RateLimiterMemory;
-  /** Accounts in the order of use. */
+  readonly rate: Rate;
+  readonly own: RateLimiterMemory;
+  /** Accounts of `own` in the order of use. */
   readonly accounts: LRUCache<string, true>;
+  readonly shared: SharedCounts | undefined;
 }
 
-function createLimiter(rate: Rate | undefined): Limiter | undefined {
+function createLimiter(rate: Rate | undefined, name: string, counting: Counting | undefined): Limiter | undefined {
   if (!rate) return undefined;
-  const rates = new RateLimiterMemory({ points: rate.count, duration: Math.ceil(rate.perMs / 1000) });
+  const durationSeconds = Math.ceil(rate.perMs / 1000);
+  const own = new RateLimiterMemory({ points: rate.count, duration: durationSeconds });
   const accounts = new LRUCache<string, true>({
     // Bounded by size, not by number: for a number it allocates all its memory at once.
     maxSize: MAX_ACCOUNTS,
     sizeCalculation: () => 1,
     dispose: (_, key, reason) => {
-      if (reason === 'evict') void rates.delete(key);
+      if (reason === 'evict') void own.delete(key);
     },
   });
-  return { rates, accounts };
+  const shared = counting && shareCounts({ counting, name, max: rate.count, windowMs: durationSeconds * 1000 });
+  return { rate, own, accounts, shared };
 }
 
-interface Consumption {
-  readonly limiter: Limiter;
-  readonly rate: Rate;
-  readonly key: string;
-  readonly isKnown: boolean;
-  readonly count: number;
-  readonly onState: (state: RateLimiterRes) => void;
+interface Taken {
+  readonly isGranted: boolean;
+  readonly used: number;
+  readonly msLeft: number;
 }
 
-function describeState({ what }: Counted, { count, perMs }: Rate, state: RateLimiterRes): RateState {
-  return {
-    ...{ name: what, count, perSeconds: Math.ceil(perMs / 1000) },
-    left: Math.max(0, state.remainingPoints),
-    resetSeconds: Math.max(1, Math.ceil(state.msBeforeNext / 1000)),
-  };
-}
-
-async function consume(counted: Counted, { limiter, rate, key, isKnown, count, onState }: Consumption): Promise<void> {
-  const { rates, accounts } = limiter;
+async function take({ own, accounts, shared }: Limiter, key: string, count: number): Promise<Taken> {
+  const together = await shared?.take(key, count);
+  if (together) return together;
   accounts.set(key, true);
-  const before = await rates.get(key);
   try {
-    onState(await rates.consume(key, count));
+    const { consumedPoints, msBeforeNext } = await own.consume(key, count);
+    return { isGranted: true, used: consumedPoints, msLeft: msBeforeNext };
   } catch (error) {
     if (!(error instanceof RateLimiterRes)) throw error;
     // What was refused is not to be waited for as well.
-    onState(await rates.reward(key, count));
-    const used = before?.consumedPoints ?? 0;
-    const { what, units } = counted;
-    const limit = `${rate.count} ${units} in ${Math.ceil(rate.perMs / 1000)} seconds`;
-    const configured = `${counted.key}.${isKnown ? 'known' : 'anonymous'} in veneer.yaml`;
-    throw new RegistryError(
-      'TOOMANYREQUESTS',
-      `too many ${what}: ${count} more would be ${used + count} of ${limit} (${configured})`,
-      { status: 429, retryAfterSeconds: Math.max(1, Math.ceil(error.msBeforeNext / 1000)) },
-    );
+    const { consumedPoints, msBeforeNext } = await own.reward(key, count);
+    return { isGranted: false, used: consumedPoints, msLeft: msBeforeNext };
   }
+}
+
+function describeState({ what }: Counted, { count, perMs }: Rate, { used, msLeft }: Taken): RateState {
+  return {
+    ...{ name: what, count, perSeconds: Math.ceil(perMs / 1000) },
+    left: Math.max(0, count - used),
+    resetSeconds: secondsOf(msLeft),
+  };
+}
+
+const secondsOf = (ms: number) => Math.max(1, Math.ceil(ms / 1000));
+
+function refusal(
+  { what, units, key }: Counted,
+  {
+    rate,
+    isKnown,
+    count,
+    state,
+  }: { readonly rate: Rate; readonly isKnown: boolean; readonly count: number; readonly state: Taken },
+): RegistryError {
+  const limit = `${rate.count} ${units} in ${Math.ceil(rate.perMs / 1000)} seconds`;
+  const configured = `${key}.${isKnown ? 'known' : 'anonymous'} in veneer.yaml`;
+  return new RegistryError(
+    'TOOMANYREQUESTS',
+    `too many ${what}: ${count} more would be ${state.used + count} of ${limit} (${configured})`,
+    { status: 429, retryAfterSeconds: secondsOf(state.msLeft) },
+  );
 }

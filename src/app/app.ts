@@ -234,7 +234,7 @@ async function openAll(
     leaseRuleLayers: layerStore.lease,
   });
 
-  const buildRate = createBuildRateLimiter(config.builds.rate);
+  const buildRate = createBuildRateLimiter(config.builds.rate, { records, now });
   const building = closing(
     await createBuilding({
       ...{ config, log, now, mayDelete, records: ownRecords, memory, pulling },

@@ -281,7 +281,7 @@ function addRegistry(
   });
   app.use('/v2/wt/*', createPullCount(deps.usage));
   const counted = { what: 'pulls', units: 'tags', key: 'pulls.rate' };
-  const pullLimiter = createCallerRateLimiter(config.pulls.rate, counted);
+  const pullLimiter = createCallerRateLimiter(config.pulls.rate, counted, deps);
   const events = config.events.endpoints.length > 0 ? registryEvents : undefined;
   app.route('/', createRegistry({ admission, events, pullLimiter, ready: deps.ready, listNames: hosted.listNames }));
   app.route('/', createPush({ admission, hosted, bodies: createBodyBudget(MAX_MANIFEST_BYTES, deps.spareBytes) }));
@@ -362,9 +362,8 @@ function addAugmentApi(app: Hono, deps: RoutesDeps & { readonly findToken: FindT
     },
   );
   const { repository, cacheRepository, requests, timeoutMs } = config.builds;
-  const tokenLimiter = createCallerRateLimiter(config.tokens.rate, {
-    ...{ what: 'tokens', units: 'tokens', key: 'tokens.rate' },
-  });
+  const countedTokens = { what: 'tokens', units: 'tokens', key: 'tokens.rate' };
+  const tokenLimiter = createCallerRateLimiter(config.tokens.rate, countedTokens, deps);
   const submit = createSubmit({
     ...deps,
     ...{ requireSources, plan, listBases, builds: limitedBuilds, findRuled: ruledPulls.findRuled },

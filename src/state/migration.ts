@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { RecordPosition, ServiceStore, StoredRecord } from './acknowledged.ts';
 import { LEASES } from './locks.ts';
-import { type Change, compareKeys, RecordStoreFailed } from './store.ts';
+import { type Change, COUNTS, compareKeys, RecordStoreFailed } from './store.ts';
 
 type Store = Pick<ServiceStore, 'readAll' | 'get' | 'write' | 'id'>;
 
@@ -28,7 +28,7 @@ export class MigrationRefused extends Error {
 
 const MARK = { collection: 'migration', key: 'incomplete' } as const;
 /** Collections of one process, or of this file. */
-const LEFT_OUT: readonly string[] = [LEASES, MARK.collection];
+const LEFT_OUT: readonly string[] = [LEASES, COUNTS, MARK.collection];
 
 const markSchema = z.object({ from: z.string() });
 

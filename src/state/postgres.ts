@@ -15,6 +15,7 @@ import { createProcessLocks, createSharedLocks, LEASES } from './locks.ts';
 import { migrate, prepareStatements, UNEXPECTED } from './postgres-schema.ts';
 import {
   type Change,
+  COUNTS,
   compareKeys,
   type Entry,
   type Expectation,
@@ -161,7 +162,9 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
 
   async function changeIfExpected(changes: readonly Change[], ids: readonly string[], values: readonly unknown[]) {
     // Leases are never read from the cache, and waiting processes only need to know when they end.
-    const isAnnounced = changes.some(({ kind, collection }) => kind === 'delete' || collection !== LEASES);
+    const isAnnounced = changes.some(
+      ({ kind, collection }) => collection !== COUNTS && (kind === 'delete' || collection !== LEASES),
+    );
     const announcement = isAnnounced ? announcementOf(ids) : null;
     const parameters = [holder.number, listener.channel, announcement, time(), ...values];
     const [row] = await query<{ conflict: string | null }>(statements.change, parameters)
@@ -190,14 +193,15 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     async get(collection, key) {
       const id = idOf(collection, key);
       const version = listener.version();
-      const cached = now || version === undefined ? undefined : listener.cache.get(id);
+      const isCached = !now && !UNCACHED.includes(collection);
+      const cached = isCached && version !== undefined ? listener.cache.get(id) : undefined;
       if (cached) return cached.value && new Uint8Array(cached.value);
       const [row] = await query<{ value: Buffer; ttl: string | null }>(statements.get, [time(), collection, key]);
       const value = row && new Uint8Array(row.value);
       const ttlMs = Math.min(CACHED_MS, Number(row?.ttl ?? CACHED_MS));
       // What was announced meanwhile may be newer than what was read.
       const isCurrent = version !== undefined && version === listener.version();
-      if (isCurrent && ttlMs > 0) listener.cache.set(id, { value }, { ttlMs });
+      if (isCached && isCurrent && ttlMs > 0) listener.cache.set(id, { value }, { ttlMs });
       return value && new Uint8Array(value);
     },
     put: (collection, key, value, expiry) => write([{ kind: 'put', collection, key, value, ...expiry }]),
@@ -247,6 +251,9 @@ const MAX_ATTEMPTS = 5;
 const MAX_SWEPT_AT_ONCE = 1000;
 /** The longest effect of a changed clock, or of a lost notification. */
 const CACHED_MS = 60_000;
+
+/** They change frequently. */
+const UNCACHED: readonly string[] = [LEASES, COUNTS];
 
 /** A deadlock, or a conflict with another transaction: nothing was changed. */
 const ROLLED_BACK: ReadonlySet<string> = new Set(['40001', '40P01']);
@@ -322,8 +329,7 @@ function createListener({
   }
 
   function forget(ids: readonly string[] | undefined): void {
-    // Locks change frequently, and are never cached.
-    if (ids?.every(id => id.startsWith(`${LEASES}/`))) return;
+    if (ids?.every(id => UNCACHED.some(collection => id.startsWith(`${collection}/`)))) return;
     version += 1;
     if (ids) for (const id of ids) cache.delete(id);
     else cache = memory.openCache();

@@ -191,6 +191,9 @@ export function isTransient(error: unknown): boolean {
   return [RecordStoreBusy, RecordStoreAway, RecordStoreFull].some(known => error instanceof known);
 }
 
+/** A collection of what changes all the time, and is compared and set by all who share the records: it is neither cached nor announced. */
+export const COUNTS = 'count';
+
 /** The order of keys: by their UTF-8 bytes, as SQLite and Redis compare. */
 export function compareKeys(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));

@@ -7,8 +7,11 @@ import type { Spec } from '../builds/spec.ts';
 import { toBuildError, toSourceError } from './errors.ts';
 
 /** How many builds a caller may start, by whatever means: a submit, a copy, or a pull that matches a recipe. Each platform counts. */
-export function createBuildRateLimiter(rates: CallerRates): CallerRateLimiter {
-  return createCallerRateLimiter(rates, { what: 'builds', units: 'platforms', key: 'builds.rate' });
+export function createBuildRateLimiter(
+  rates: CallerRates,
+  counting?: Parameters<typeof createCallerRateLimiter>[2],
+): CallerRateLimiter {
+  return createCallerRateLimiter(rates, { what: 'builds', units: 'platforms', key: 'builds.rate' }, counting);
 }
 
 /** Every function throws ApiError or RegistryError, with messages for the requester. */

@@ -1,5 +1,5 @@
-// Two Veneers at one PostgreSQL, with the content of hosted repositories, tokens and rules on a file system that they share: whatever one of
-// them was told, the other knows, also when one of them dies.
+// Three Veneers at one PostgreSQL, with the content of hosted repositories, tokens and rules on a file system that they share: whatever one of
+// them was told, the others know, also when one of them dies.
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,6 +27,7 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
   let folder: string;
   let a: Replica;
   let b: Replica;
+  let c: Replica;
   let authorization: string;
 
   beforeAll(async () => {
@@ -39,12 +40,12 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
     }));
     registry.put('library/app', contents);
     folder = await mkdtemp(join(tmpdir(), 'veneer-replicas-'));
-    [a, b] = await Promise.all([create('a'), create('b')]);
+    [a, b, c] = await Promise.all([create('a'), create('b'), create('c')]);
     ({ authorization } = await createToken());
   }, 120_000);
 
   afterAll(async () => {
-    await Promise.all([a?.process.kill(), b?.process.kill()]);
+    await Promise.all([a, b, c].map(replica => replica?.process.kill()));
     await registry?.close();
     await postgres?.close();
     if (folder) await rm(folder, { recursive: true });
@@ -61,7 +62,11 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
       dataDir,
       upstreams: { lab: { url: registry.url } },
       state: { postgres: { url: postgres.url, replicas: true } },
-      access: { credentialKeys: ['the same thirty-two characters !'] },
+      access: {
+        credentialKeys: ['the same thirty-two characters !'],
+        grants: [{ anyone: true, repositories: ['lab/**'], allow: ['pull'] }],
+      },
+      pulls: { rate: { anonymous: '30/1h' } },
       rules: [{ name: 'labelled', match: { image: 'lab/**' }, labels: { from: 'a rule' } }],
       builds: { backends: ['embedded'] },
     };
@@ -168,6 +173,18 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
     expect([await pull(a), await pull(b)]).toEqual([200, 200]);
     await veneer('token', 'revoke', token.id);
     await waitUntil(async () => expect([await pull(a), await pull(b)]).toEqual([401, 401]));
+  });
+
+  test('a rate is of all together: of a hundred requests exactly as many are answered as it allows', async () => {
+    const ask = async (replica: Replica | undefined) => {
+      const response = await fetch(`http://${replica?.address}/v2/lab/library/app/manifests/1`);
+      await response.arrayBuffer();
+      return [response.status, response.headers.get('ratelimit-policy')];
+    };
+    const answers = await Promise.all(Array.from({ length: 100 }, (_, at) => ask([a, b, c][at % 3])));
+    const policy = '"pulls";q=30;w=3600';
+    expect(answers.filter(([status]) => status === 200)).toEqual(Array(30).fill([200, policy]));
+    expect(answers.filter(([status]) => status !== 200)).toEqual(Array(70).fill([429, policy]));
   });
 
   test('pushes at both at the same time all come about, and one that dies among them takes nothing along', async () => {

@@ -4,6 +4,7 @@ import { LRUCache } from 'lru-cache';
 import { networkOf } from '../../access/address.ts';
 import type { PasswordCredentials } from '../../access/authorization.ts';
 import type { Right } from '../../access/right.ts';
+import { type Counting, shareCounts } from '../../access/shared-counts.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createPlainRegistry, type Pull } from '../../pull/augmented-registry.ts';
@@ -196,10 +197,15 @@ const MAX_NETWORKS = 10_000;
 export function createFindToken({
   ledger,
   now,
+  records,
 }: {
   readonly ledger: Pick<TokenLedger, 'find'>;
   readonly now: () => Date;
+  /** Where several processes share them, guesses at all of them count. */
+  readonly records?: Counting['records'] | undefined;
 }): FindToken {
+  const limit = { name: 'unknown tokens', max: MAX_GUESSES, windowMs: GUESS_WINDOW_MS };
+  const shared = records && shareCounts({ counting: { records, now }, ...limit });
   const guesses = new LRUCache<string, number>({
     // Bounded by size, not by number: for a number it allocates its memory at once.
     maxSize: MAX_NETWORKS,
@@ -211,14 +217,25 @@ export function createFindToken({
     perf: { now: () => now().getTime() },
   });
 
+  const lookHere = (network: string) => ({
+    isGranted: (guesses.get(network) ?? 0) < MAX_GUESSES,
+    msLeft: guesses.getRemainingTTL(network),
+  });
+
+  function takeHere(network: string) {
+    const before = lookHere(network);
+    if (before.isGranted) guesses.set(network, (guesses.get(network) ?? 0) + 1);
+    return before;
+  }
+
   return async (c, id) => {
     const network = networkOf(clientAddress(c) ?? '').name;
-    const isExhausted = (guesses.get(network) ?? 0) >= MAX_GUESSES;
+    const left = (shared && (await shared.look(network))) ?? lookHere(network);
     // A long token that exists was not guessed: others in the guesser's network can continue to pull.
-    const record = isExhausted && !isLongTokenId(id) ? undefined : await ledger.find(id);
+    const record = left.isGranted || isLongTokenId(id) ? await ledger.find(id) : undefined;
     if (record) return record;
-    if (isExhausted) throw tooMany(guesses.getRemainingTTL(network));
-    guesses.set(network, (guesses.get(network) ?? 0) + 1);
+    const taken = left.isGranted ? ((shared && (await shared.take(network, 1))) ?? takeHere(network)) : left;
+    if (!taken.isGranted) throw tooMany(taken.msLeft);
     return undefined;
   };
 }

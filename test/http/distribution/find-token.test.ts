@@ -14,8 +14,12 @@ const memory = createMemory();
 const NO_LAYERS = { store: async () => {}, requireSpace: async () => {} };
 const OLD = '0123456789ab';
 
+type Ask = (id: string, address?: string) => Promise<Response>;
+
 let nowMs: number;
-let ask: (id: string, address?: string) => Promise<Response>;
+let ask: Ask;
+/** Two processes over the same records. */
+let askEither: readonly [Ask, Ask];
 let id: string;
 
 beforeEach(async () => {
@@ -34,13 +38,19 @@ beforeEach(async () => {
   id = issued.id;
   const old = { ...issued, id: OLD };
   await records.put('token', OLD, new TextEncoder().encode(JSON.stringify(old)));
-  const findToken = createFindToken({ ledger, now });
+  ask = serve({ ledger, now });
+  const shared = { ...records, locks: { ...records.locks, areShared: true } };
+  askEither = [serve({ ledger, now, records: shared }), serve({ ledger, now, records: shared })];
+});
+
+function serve(deps: Parameters<typeof createFindToken>[0]): Ask {
+  const findToken = createFindToken(deps);
   const app = new Hono();
   app.onError(createErrorHandler(pino({ level: 'silent' })));
   app.get('/:id', async c => c.text('', (await findToken(c, c.req.param('id'))) ? 200 : 404));
-  ask = async (name, remoteAddress = '192.0.2.1') =>
+  return async (name, remoteAddress = '192.0.2.1') =>
     app.request(`/${name}`, {}, { incoming: { socket: { remoteAddress } } });
-});
+}
 
 async function guess(times: number, address?: string): Promise<ReadonlySet<number>> {
   const statuses = new Set<number>();
@@ -77,4 +87,19 @@ test.each([
   await guess(60, first);
   expect((await ask('f'.repeat(24), same)).status).toBe(429);
   expect((await ask('f'.repeat(24), other)).status).toBe(404);
+});
+
+test('are counted over all processes that share the records', async () => {
+  const [first, second] = askEither;
+  const statuses: number[] = [];
+  for (let i = 0; i < 80; i++)
+    statuses.push((await (i % 2 === 0 ? first : second)(i.toString(16).padStart(12, 'f'))).status);
+  expect(statuses.filter(status => status === 404)).toHaveLength(60);
+  for (const each of askEither) {
+    const refused = await each('f'.repeat(24));
+    expect([refused.status, refused.headers.get('Retry-After')]).toEqual([429, '60']);
+    expect([(await each(OLD)).status, (await each(id)).status]).toEqual([429, 200]);
+  }
+  nowMs += 60_000;
+  for (const each of askEither) expect((await each('f'.repeat(24))).status).toBe(404);
 });
