@@ -57,13 +57,13 @@ export function createSharedLocks({
   /** Leases for the next work in the queue of their key. */
   const handedOn = new Map<string, Lease>();
 
-  async function tryAcquire(key: string): Promise<Lease | undefined> {
+  async function tryAcquire(key: string, leaseMs: number): Promise<Lease | undefined> {
     const own = newLease(key);
     const sentAt = performance.now();
     try {
-      await put(own, undefined);
+      await put(own, undefined, leaseMs);
       await catchUp();
-      return keepRenewing(own, sentAt);
+      return keepRenewing(own, sentAt, leaseMs);
     } catch (error) {
       if (error instanceof RecordConflict) return undefined;
       // The lease may have been written nevertheless.
@@ -72,13 +72,13 @@ export function createSharedLocks({
     }
   }
 
-  async function acquire(key: string): Promise<Lease> {
+  async function acquire(key: string, leaseMs: number): Promise<Lease> {
     const until = performance.now() + waitMs;
     for (;;) {
       const { promise: released, resolve } = Promise.withResolvers<void>();
       const unwatch = watch(key, resolve);
       try {
-        const lease = await tryAcquire(key);
+        const lease = await tryAcquire(key, leaseMs);
         if (lease) return lease;
         if (performance.now() >= until) throw new RecordStoreBusy(`another process holds the lock ${key}`);
         await Promise.race([released, sleep(pollMs * (0.5 + Math.random()))]);
@@ -89,9 +89,9 @@ export function createSharedLocks({
   }
 
   /** Written as it is wherever its value is expected: a fence stays the same however often the lease is renewed. */
-  async function put(own: Expectation, before: Uint8Array | undefined): Promise<void> {
+  async function put(own: Expectation, before: Uint8Array | undefined, leaseMs: number): Promise<void> {
     const { collection, key, value = new Uint8Array() } = own;
-    await store.write([{ kind: 'put', collection, key, value, ttlMs }], {
+    await store.write([{ kind: 'put', collection, key, value, ttlMs: leaseMs }], {
       expected: [{ collection, key, value: before }],
       isVolatile: true,
     });
@@ -104,22 +104,22 @@ export function createSharedLocks({
     await store.write(changes, { expected: [own], isVolatile: true }).catch(() => {});
   }
 
-  function keepRenewing(own: Expectation, sentAt: number): Lease {
+  function keepRenewing(own: Expectation, sentAt: number, leaseMs: number): Lease {
     const lost = new AbortController();
     let isOver = false;
-    let validUntil = sentAt + ttlMs;
-    let timer = setTimeout(renew, ttlMs / 3).unref();
+    let validUntil = sentAt + leaseMs;
+    let timer = setTimeout(renew, leaseMs / 3).unref();
 
     async function extend(): Promise<void> {
       const extendedAt = performance.now();
-      await put(own, own.value);
-      validUntil = extendedAt + ttlMs;
+      await put(own, own.value, leaseMs);
+      validUntil = extendedAt + leaseMs;
     }
 
     async function confirm(): Promise<void> {
       await extend();
       // After a long pause there is not enough time left.
-      if (validUntil - performance.now() < ttlMs / 2) throw new RecordConflict(own);
+      if (validUntil - performance.now() < leaseMs / 2) throw new RecordConflict(own);
     }
 
     async function renew(): Promise<void> {
@@ -129,7 +129,7 @@ export function createSharedLocks({
         // A store that is away for a moment takes no lease.
         if (error instanceof RecordConflict || performance.now() > validUntil) return lost.abort();
       }
-      if (!isOver) timer = setTimeout(renew, ttlMs / 3).unref();
+      if (!isOver) timer = setTimeout(renew, leaseMs / 3).unref();
     }
 
     return {
@@ -162,11 +162,11 @@ export function createSharedLocks({
 
   return {
     withLock: (key, work) =>
-      queues.run(key, async othersWait => run(key, work, takeOver(key) ?? (await acquire(key)), othersWait)),
-    async withFreeLock(key, work) {
+      queues.run(key, async othersWait => run(key, work, takeOver(key) ?? (await acquire(key, ttlMs)), othersWait)),
+    async withFreeLock(key, work, options) {
       if (queues.has(key)) return undefined;
       return queues.run(key, async othersWait => {
-        const lease = await tryAcquire(key);
+        const lease = await tryAcquire(key, options?.ttlMs ?? ttlMs);
         return lease && run(key, work, lease, othersWait);
       });
     },

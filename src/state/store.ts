@@ -75,11 +75,16 @@ export interface Locks {
    */
   withLock<T>(key: string, work: (lock: Lock) => Promise<T>): Promise<T>;
   /** The same where the key is free; otherwise undefined, and `work` does not run. */
-  withFreeLock<T>(key: string, work: (lock: Lock) => Promise<T>): Promise<T | undefined>;
+  withFreeLock<T>(key: string, work: (lock: Lock) => Promise<T>, options?: LockOptions): Promise<T | undefined>;
   /** Whether any work of this process runs or waits under this key. */
   isLocked(key: string): boolean;
   /** Whether other processes may have them, too: then what is known in memory may be out of date. */
   readonly areShared: boolean;
+}
+
+interface LockOptions {
+  /** How long it blocks others after the death of its holder, in place of the default. */
+  readonly ttlMs?: number;
 }
 
 export interface Lock {

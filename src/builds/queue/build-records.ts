@@ -3,16 +3,17 @@ import type { Logger } from 'pino';
 import { z } from 'zod';
 import type { Digest } from '../../oci/digest.ts';
 import { createCollection } from '../../state/collection.ts';
-import { type PutOptions, pagesOf, type RecordStore } from '../../state/store.ts';
+import { type Expectation, type PutOptions, pagesOf, type RecordStore } from '../../state/store.ts';
 import type { BuildsPage } from '../builds.ts';
 import { type BuildRecord, buildIdSchema, buildRecordSchema } from '../record.ts';
 import { splitId } from './id.ts';
 
 export interface BuildRecords {
   /**
-   * Durable when it resolves. The crash history is retained until the build has ended, the record until its retention ends.
+   * Durable when it resolves. The crash history is retained until the build has ended, the record until its retention ends. Throws
+   * RecordConflict unless everything is as expected.
    */
-  save(record: BuildRecord, crashHistory: CrashHistory): Promise<void>;
+  save(record: BuildRecord, crashHistory: CrashHistory, expected?: readonly Expectation[]): Promise<void>;
   /** Undefined also for an unreadable record, which is logged: an older release may have written it. */
   find(id: string): Promise<BuildRecord | undefined>;
   /** The last attempt at a spec, whatever its result; without its record if that cannot be read. */
@@ -26,6 +27,13 @@ export interface BuildRecords {
   hasContext(digest: Digest): Promise<boolean>;
   /** Unfinished builds of an earlier process: running ones before queued ones, oldest first. */
   listUnderWay(): Promise<readonly UnderWay[]>;
+  /** Undefined for a build that has ended, or whose record is gone or unreadable. */
+  findUnderWay(id: string): Promise<UnderWay | undefined>;
+  /** The ids of all builds of this status, oldest first. */
+  listIds(status: BuildRecord['status']): Promise<readonly string[]>;
+  /** Asks whichever process works on the build, or takes it up, to cancel it. Durable when it resolves. */
+  requestCancel(id: string): Promise<void>;
+  isCancelRequested(id: string): Promise<boolean>;
 }
 
 interface LatestAttempt {
@@ -41,7 +49,7 @@ export interface UnderWay {
 const STATUSES = buildRecordSchema.shape.status.options;
 const PAGE = 1000;
 /** How long a build may take from its submission to its end. */
-const UNDER_WAY_MS = 7 * 86_400_000;
+export const UNDER_WAY_MS = 7 * 86_400_000;
 
 export function createBuildRecords({
   records: store,
@@ -58,6 +66,7 @@ export function createBuildRecords({
   const builds = createCollection({ store, name: 'build', schema: buildRecordSchema });
   const order = createCollection({ store, name: 'build-order', schema: buildIdSchema });
   const callers = createCollection({ store, name: 'build-caller', schema: z.literal(true) });
+  const cancels = createCollection({ store, name: 'build-cancel', schema: z.literal(true) });
   // Older releases stored a number, which blamed every running build.
   const crashHistories = createCollection({ store, name: 'build-crash', schema: blameSchema.catch(NO_CRASHES) });
 
@@ -95,31 +104,41 @@ export function createBuildRecords({
     return entries.map(({ value }) => value);
   }
 
-  async function listStatus(status: BuildRecord['status']): Promise<readonly BuildRecord[]> {
-    const found: BuildRecord[] = [];
-    const prefix = statusPrefix(status);
-    for await (const page of pagesOf(order.entries, { prefix, limit: PAGE }))
-      found.unshift(...(await findAll(page.map(({ value }) => value))).toReversed());
+  async function listIds(status: BuildRecord['status']): Promise<readonly string[]> {
+    const found: string[] = [];
+    for await (const page of pagesOf(order.entries, { prefix: statusPrefix(status), limit: PAGE }))
+      found.unshift(...page.map(({ value }) => value).toReversed());
     return found;
+  }
+
+  const listStatus = async (status: BuildRecord['status']) => findAll(await listIds(status));
+
+  /** As it is, whatever was read of it before: what another process has just written may not have been announced yet. */
+  async function findCurrent(id: string): Promise<BuildRecord | undefined> {
+    if (!store.locks.areShared) return find(id);
+    const [entry] = await builds.entries({ prefix: id, limit: 1 });
+    return entry?.key === id ? entry.value : undefined;
   }
 
   return {
     find,
-    async save(record, crashHistory) {
+    async save(record, crashHistory, expected = []) {
       const { id, status, endedAt } = record;
       const expiry = expiryOf(record);
-      await store.write([
+      const isOver = endedAt !== undefined;
+      const changes = [
         builds.putting(id, record, expiry),
         ...STATUSES.filter(other => other !== status).map(other =>
           order.deleting(statusPrefix(other) + timeKey(record)),
         ),
         ...keysOf(record).map(key => order.putting(key, id, expiry)),
-        endedAt === undefined ? crashHistories.putting(id, crashHistory) : crashHistories.deleting(id),
-      ]);
+        ...(isOver ? [crashHistories.deleting(id), cancels.deleting(id)] : [crashHistories.putting(id, crashHistory)]),
+      ];
+      await store.write(changes, { expected });
     },
     async findLatest(key) {
       const [id] = await idsOf(attemptPrefix(key), { limit: 1 });
-      return id === undefined ? undefined : { attempt: splitId(id).attempt, record: await find(id) };
+      return id === undefined ? undefined : { attempt: splitId(id).attempt, record: await findCurrent(id) };
     },
     async list({ limit, after, status }) {
       const prefix = status === undefined ? ALL : statusPrefix(status);
@@ -135,6 +154,13 @@ export function createBuildRecords({
       const records = [...(await listStatus('running')), ...(await listStatus('queued'))];
       return Promise.all(records.map(async record => ({ record, crashHistory: await findBlame(record) })));
     },
+    async findUnderWay(id) {
+      const record = await find(id);
+      return record && record.endedAt === undefined ? { record, crashHistory: await findBlame(record) } : undefined;
+    },
+    listIds,
+    requestCancel: id => cancels.put(id, true, { ttlMs: UNDER_WAY_MS }),
+    isCancelRequested: id => cancels.has(id),
   };
 }
 

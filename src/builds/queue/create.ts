@@ -1,16 +1,24 @@
-// The builds of one process: wires the scheduler, the queue, the executors, the records and the logs.
+// Builds: wires the scheduler, the queue, the executors, the records and the logs.
 import type { Logger } from 'pino';
 import type { Digest } from '../../oci/digest.ts';
-import type { RecordStore } from '../../state/store.ts';
+import { isTransient, type RecordStore } from '../../state/store.ts';
 import type { Builds } from '../builds.ts';
 import { BuildStopped } from '../execution.ts';
 import type { BuildRecord } from '../record.ts';
-import { type BuildRecords, type CrashHistory, createBuildRecords, type UnderWay } from './build-records.ts';
+import {
+  type BuildRecords,
+  type CrashHistory,
+  createBuildRecords,
+  UNDER_WAY_MS,
+  type UnderWay,
+} from './build-records.ts';
+import { createClaims } from './claims.ts';
 import { createEndJob, type EndJob } from './end-job.ts';
 import { createJob, createJobs, hasEnded, type Job, type Jobs, type PrepareRun } from './jobs.ts';
-import type { Redact } from './log-file.ts';
+import { createDiskLogs, type Redact } from './log-file.ts';
+import { createRecordLogs } from './log-records.ts';
 import { createLogStore, type LogStore } from './log-store.ts';
-import { type Wait, waitFor } from './notifier.ts';
+import { unlessAborted, type Wait, waitFor } from './notifier.ts';
 import { createQueue, type Queue } from './queue.ts';
 import { createRunJob, type Executors, type RunAs, type RunPolicy } from './run-job.ts';
 import { createBuildScheduler, type SubmitPolicy } from './submit.ts';
@@ -48,7 +56,10 @@ export interface BuildsDeps {
   readonly wait?: Wait;
 }
 
-/** Resumes the builds that an earlier process left unfinished. */
+/**
+ * Resumes the builds that an earlier process left unfinished. Where the records are shared with other processes, so are the builds: each
+ * runs what it has room for, and continues what a dead one left.
+ */
 export async function createBuilds({
   now = () => new Date(),
   wait = waitFor,
@@ -56,25 +67,73 @@ export async function createBuilds({
   ...deps
 }: BuildsDeps): Promise<Builds> {
   const { directory, policy, redact, log } = deps;
+  const { locks } = deps.records;
   const closing = new AbortController();
   const jobs = createJobs();
   const records = createBuildRecords({ records: deps.records, keepMs: policy.keepMs, now, log });
-  const logs = await createLogStore({ directory, maxBytes: policy.maxLogBytes, redact, now, log });
+  const files = locks.areShared
+    ? createRecordLogs({ records: deps.records, keepMs: policy.keepMs + UNDER_WAY_MS })
+    : await createDiskLogs({ directory, now });
+  const logs = createLogStore({ files, maxBytes: policy.maxLogBytes, redact, now, log });
   const endJob = createEndJob({ ...deps, records, jobs, now, wait, closing: closing.signal });
-  const run = createRunJob({ ...deps, records, endJob, now, wait });
+  const runJob = createRunJob({ ...deps, records, endJob, now, wait });
   const queue = createQueue<Job>({
     concurrency: policy.concurrency,
     maxAnonymous: policy.limitsAnonymous ? Math.max(1, policy.concurrency - 1) : undefined,
     mustRunAlone: ({ crashHistory }) => crashHistory.isSuspect,
-    run,
+    run: job => claims.run(job),
   });
-  const scheduler = createBuildScheduler({ ...deps, records, jobs, queue, logs, now, closing: closing.signal });
-  const cancel = createCancel({ jobs, queue, endJob });
-  await restoreJobs({ ...deps, records, jobs, queue, logs, endJob, maxStarts: policy.maxStarts, endedByItself });
+  const maxDeaths = policy.maxStarts + DEATHS_BY_CHANCE;
+  const claims = createClaims({
+    ...{ ...deps, store: deps.records, records, jobs, queue, logs, endJob, runJob, maxDeaths },
+  });
+  const scheduler = createBuildScheduler({ ...deps, records, jobs, queue, logs, locks, now, closing: closing.signal });
+  const cancelOwn = createCancel({ jobs, queue, endJob });
+  const restoring = { ...deps, records, jobs, queue, logs, endJob, maxStarts: policy.maxStarts, endedByItself };
+  if (!locks.areShared) await restoreJobs(restoring);
   queue.open();
+  const looking = locks.areShared ? keepLooking() : undefined;
 
-  const find = async (id: string) => jobs.get(id)?.record ?? records.find(id);
+  /** Until the service stops. */
+  async function keepLooking(): Promise<void> {
+    while (!closing.signal.aborted) {
+      await claims.look().catch(error => {
+        if (!isTransient(error)) log.error({ err: error }, 'the queue of builds cannot be read');
+      });
+      await wait(LOOK_MS, closing.signal).catch(() => {});
+    }
+  }
+
+  const findOwn = (id: string) => {
+    const job = jobs.get(id);
+    return job?.isOwn ? job : undefined;
+  };
+  const find = async (id: string) => findOwn(id)?.record ?? (await records.find(id)) ?? jobs.get(id)?.record;
   const isKnown = async (id: string) => (await records.find(id)) !== undefined || jobs.get(id) !== undefined;
+
+  const isOver = async (id: string) => {
+    const record = closing.signal.aborted ? undefined : await records.find(id);
+    return record === undefined || hasEnded(record);
+  };
+
+  /** Resolves with the record once the build has ended, wherever it runs, or when the service stops. */
+  async function followToEnd(id: string): Promise<BuildRecord | undefined> {
+    for (;;) {
+      const job = findOwn(id);
+      const record = job ? await jobs.waitFor(job, UNTIL_ITS_END) : await find(id);
+      if (!record || hasEnded(record) || !locks.areShared || closing.signal.aborted) return record;
+      await wait(LOOK_MS, closing.signal).catch(() => {});
+    }
+  }
+
+  const endings = new Map<string, Promise<BuildRecord | undefined>>();
+
+  /** One look at a time for all who wait for the same build. */
+  async function waitForEnd(id: string, signal: AbortSignal): Promise<BuildRecord | undefined> {
+    const ending = endings.get(id) ?? followToEnd(id).finally(() => endings.delete(id));
+    endings.set(id, ending);
+    return unlessAborted(ending, signal);
+  }
 
   return {
     find,
@@ -83,11 +142,14 @@ export async function createBuilds({
     wasSubmittedBy: (id, caller) => records.hasCaller(id, caller),
     list: page => records.list(page),
     counts: () => ({ queued: queue.waiting, running: queue.running }),
-    async wait(id, signal) {
-      const job = jobs.get(id);
-      return job ? jobs.waitFor(job, signal) : records.find(id);
+    wait: waitForEnd,
+    async cancel(id) {
+      const build = await find(id);
+      if (!build || hasEnded(build)) return build;
+      if (findOwn(id)) await cancelOwn(id);
+      else await claims.cancel(id);
+      return waitForEnd(id, UNTIL_ITS_END);
     },
-    cancel: async id => (await cancel(id)) ?? find(id),
     async retry(id, options) {
       const build = await find(id);
       return (
@@ -95,8 +157,10 @@ export async function createBuilds({
       );
     },
     async openLog(id, options) {
-      const job = jobs.get(id);
-      return job ? logs.follow(job.log, options) : logs.find(id, options.signal);
+      const job = findOwn(id);
+      if (!locks.areShared) return job ? logs.follow(job.log, options) : logs.find(id, options.signal);
+      await job?.log.flush();
+      return logs.findGrowing(id, { ...options, isOver: () => isOver(id) });
     },
     async sweep() {
       await deps.records.sweep();
@@ -107,11 +171,18 @@ export async function createBuilds({
       closing.abort();
       for (const job of jobs.all()) job.stop.abort(new BuildStopped('closing', 'the service is stopping'));
       await queue.close();
+      await looking;
       await Promise.all(jobs.all().map(job => job.log.end()));
       jobs.close();
     },
   };
 }
+
+/** How often each process looks at what others do. */
+const LOOK_MS = 500;
+/** In addition to those after which a build runs alone in its process: it may not have been the cause of these. */
+const DEATHS_BY_CHANCE = 2;
+const UNTIL_ITS_END = new AbortController().signal;
 
 /** A queued build leaves at once, a running one is stopped. Resolves when it has stopped; undefined if it is not in progress. */
 function createCancel({
@@ -166,7 +237,7 @@ async function restoreJobs(deps: RestoreDeps): Promise<void> {
 
 async function restore({ record, crashHistory }: UnderWay, deps: RestoreDeps): Promise<void> {
   const { records, jobs, queue, logs, endJob, maxStarts, log } = deps;
-  const job = createJob(record, { crashHistory, log: logs.create(record.id), runWork: deps.prepareRun?.() });
+  const job = createJob(record, { crashHistory, logs, runWork: deps.prepareRun?.(), isShared: false });
   jobs.add(job);
   if (crashHistory.crashes >= maxStarts) {
     const reason = `the service crashed ${crashHistory.crashes} times while only this build was running, which may be the cause`;

@@ -2,6 +2,7 @@
 // are notified at once, and the result is stored as soon as possible.
 import type { Logger } from 'pino';
 import { RegistryError } from '../../oci/errors.ts';
+import { RecordConflict } from '../../state/store.ts';
 import { BuildFailure, type Executed } from '../execution.ts';
 import type { BuildRecord, Failure } from '../record.ts';
 import type { BuildRecords } from './build-records.ts';
@@ -37,16 +38,20 @@ export function createEndJob({
   readonly wait: Wait;
   readonly log: Logger;
 }): EndJob {
-  async function store(job: Job, record: BuildRecord): Promise<boolean> {
+  async function store(job: Job, record: BuildRecord): Promise<'stored' | 'overtaken' | 'failed'> {
     try {
-      await records.save(record, job.crashHistory);
+      await records.save(record, job.crashHistory, job.fence);
     } catch (error) {
+      if (error instanceof RecordConflict) {
+        jobs.remove(job);
+        return 'overtaken';
+      }
       log.error({ err: error, build: record.id }, 'the result of a build cannot be stored');
-      return false;
+      return 'failed';
     }
     jobs.remove(job);
     announce(record);
-    return true;
+    return 'stored';
   }
 
   function announce(record: BuildRecord): void {
@@ -76,19 +81,23 @@ export function createEndJob({
     do {
       await wait(waitMs, closing);
       waitMs = Math.min(waitMs * 2, RETRY_MS.max);
-    } while (!(await store(job, job.record)));
+    } while ((await store(job, job.record)) === 'failed');
   }
 
   return async (job, outcome) => {
     const record = { ...job.record, ...finish(job, outcome), endedAt: now().toISOString() };
     job.log.add({ kind: 'note', text: describe(record) });
     await job.log.complete();
-    const isStored = await store(job, record);
-    job.update(record);
+    const stored = await store(job, record);
+    if (stored !== 'overtaken') job.update(record);
     await job.log.end();
-    log.info(summarize(record), 'build ended');
+    if (stored === 'overtaken') log.warn({ build: record.id }, 'a build ended here after another process took it over');
+    else log.info(summarize(record), 'build ended');
     job.ended.notify();
-    if (!isStored) keepStoring(job).catch(() => {});
+    if (stored !== 'failed') return;
+    const storing = keepStoring(job).catch(() => {});
+    // The lock on the build is held until then.
+    if (job.fence.length > 0) await storing;
   };
 }
 

@@ -1,8 +1,10 @@
 // Builds in progress, by id and by spec: their state in memory until the result is stored.
+import type { Expectation, Lock } from '../../state/store.ts';
 import type { BuildRecord } from '../record.ts';
-import type { CrashHistory } from './build-records.ts';
+import type { CrashHistory, UnderWay } from './build-records.ts';
 import { splitId } from './id.ts';
 import type { LiveLog } from './live-log.ts';
+import type { LogStore } from './log-store.ts';
 import { createNotifier, type Notifier } from './notifier.ts';
 
 export interface Job {
@@ -14,7 +16,13 @@ export interface Job {
   readonly runWork: RunWork;
   /** Notified when the build has ended, or waiting is pointless. */
   readonly ended: Notifier;
+  /** Whether this process works on the build, or is the only one that may: where false, the record may have changed since. */
+  readonly isOwn: boolean;
+  /** Expected by each write about the build; see Lock. */
+  readonly fence: readonly Expectation[];
   update(change: Partial<BuildRecord>): void;
+  /** From now on this process works on the build, under this lock, and continues from what was stored. */
+  own(lock: Pick<Lock, 'fence'>, stored: UnderWay): void;
 }
 
 /** Runs the work of a job, which may start in the async context of an unrelated request. */
@@ -23,26 +31,46 @@ type RunWork = (job: Job, work: () => Promise<void>) => Promise<void>;
 /** Called when a build is submitted or resumed, to capture its context. */
 export type PrepareRun = () => RunWork;
 
+interface JobOptions {
+  readonly crashHistory: CrashHistory;
+  readonly logs: Pick<LogStore, 'create'>;
+  readonly runWork?: RunWork | undefined;
+  /** Whether other processes may work on it. */
+  readonly isShared: boolean;
+}
+
 export function createJob(
   first: BuildRecord,
-  {
-    crashHistory,
-    log,
-    runWork = (_, work) => work(),
-  }: { readonly crashHistory: CrashHistory; readonly log: LiveLog; readonly runWork?: RunWork | undefined },
+  { crashHistory: known, logs, runWork = (_, work) => work(), isShared }: JobOptions,
 ): Job {
   let record = first;
+  let crashHistory = known;
+  let fence: Job['fence'] = [];
+  let isOwn = !isShared;
   return {
     get record() {
       return record;
     },
-    crashHistory,
-    log,
+    get crashHistory() {
+      return crashHistory;
+    },
+    get isOwn() {
+      return isOwn;
+    },
+    get fence() {
+      return fence;
+    },
+    log: logs.create(first.id, () => fence),
     runWork,
     stop: new AbortController(),
     ended: createNotifier(),
     update(change) {
       record = { ...record, ...change };
+    },
+    own(lock, stored) {
+      isOwn = true;
+      fence = lock.fence;
+      ({ record, crashHistory } = stored);
     },
   };
 }
@@ -79,7 +107,7 @@ export function createJobs(): Jobs {
     },
     remove(job) {
       const { key } = splitId(job.record.id);
-      jobs.delete(job.record.id);
+      if (jobs.get(job.record.id) === job) jobs.delete(job.record.id);
       if (latest.get(key) === job) latest.delete(key);
     },
     get: id => jobs.get(id),

@@ -1,15 +1,24 @@
 // The log of a build in progress. The file gets the beginning and, when the build is done, the end; entries in between that do not fit are
 // omitted, with a note. A failing or slow disk costs entries, never the build.
-import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { type Expectation, RecordConflict } from '../../state/store.ts';
 import type { LogEntry, ProgressEvent, Report } from '../progress.ts';
-import { createEntry, encodeEntry, findReported, type LogFile, openLogFile, type Redact } from './log-file.ts';
+import {
+  createEntry,
+  encodeEntry,
+  findReported,
+  type LogFile,
+  type LogFiles,
+  type LogReader,
+  type Redact,
+} from './log-file.ts';
 import { createNotifier, type Notifier } from './notifier.ts';
 
 /** The state that a reader follows; `changes` is notified whenever it changes. */
 export interface FollowedLog {
-  readonly path: string;
+  /** As of LogFiles. */
+  openReader(): Promise<LogReader | undefined>;
   /** The size of the file up to the last whole line. */
   readonly size: number;
   /** One more than the number of the last entry in the file. */
@@ -40,7 +49,7 @@ export interface LiveLog extends FollowedLog {
 }
 
 export interface LiveLogDeps {
-  readonly directory: string;
+  readonly files: LogFiles;
   readonly maxBytes: number;
   readonly redact: Redact;
   readonly now: () => Date;
@@ -53,8 +62,12 @@ const MAX_WAITING_BYTES = 8 * 1024 * 1024;
 /** Reserved for the note about omitted entries. */
 const NOTE_BYTES = 256;
 
-export function createLiveLog(id: string, { directory, maxBytes, redact, now, log }: LiveLogDeps): LiveLog {
-  const path = logPath(directory, id);
+/** `getFence` is that of LogFiles. */
+export function createLiveLog(
+  id: string,
+  { files, maxBytes, redact, now, log }: LiveLogDeps,
+  getFence: () => readonly Expectation[] = () => [],
+): LiveLog {
   const tailBytes = Math.min(maxBytes / 4, MAX_TAIL_BYTES);
   const headBytes = maxBytes - tailBytes - NOTE_BYTES;
   const tail = createLogTail(MAX_WAITING_BYTES);
@@ -64,6 +77,9 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
   let isFull = false;
   let isEnded = false;
   let writing: Promise<void> | undefined;
+  /** Who waits for what was added to be in the file. */
+  let hasty = 0;
+  let hurry = new AbortController();
 
   /** Replaces an entry that cannot be checked for secrets. */
   function entryOf(event: ProgressEvent): LogEntry {
@@ -83,7 +99,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
 
   /** `lines` are the entries from number `first` on. */
   async function append(lines: readonly Uint8Array[], first: number): Promise<void> {
-    file ??= await openLogFile(path);
+    file ??= await files.open(id, getFence);
     const gap = first > written ? [encodeEntry(createGap(first - written))] : [];
     await file.append([...gap, ...lines]);
     written = first + lines.length;
@@ -91,15 +107,22 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
 
   async function writeHead(): Promise<void> {
     while (!isFull && tail.next > tail.first) {
-      // Entries of one event loop iteration are written together.
-      await setImmediate();
-      file ??= await openLogFile(path);
+      await pause();
+      file ??= await files.open(id, getFence);
       const { first } = tail;
       const lines = tail.take(headBytes - file.size);
       if (lines.length === 0) spill();
       else await append(lines, first);
       changes.notify();
     }
+  }
+
+  /** Entries of one event loop iteration are written together, and those of the pause between two appends. */
+  async function pause(): Promise<void> {
+    await setImmediate();
+    const { signal } = hurry;
+    if (written > 0 && files.pauseMs > 0 && hasty === 0)
+      await setTimeout(files.pauseMs, undefined, { signal }).catch(() => {});
   }
 
   function spill(): void {
@@ -120,12 +143,27 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
       await work();
     } catch (error) {
       spill();
+      // Another process works on the build, and writes its log.
+      if (error instanceof RecordConflict) return;
       log.error({ err: error, build: id }, 'the log of a build cannot be written');
     }
   }
 
   async function flush(): Promise<void> {
+    hasty += 1;
+    hurry.abort();
+    hurry = new AbortController();
     while (writing) await writing;
+    hasty -= 1;
+  }
+
+  async function readBack(note: string): Promise<(entry: LogEntry) => boolean> {
+    const reader = await files.openReader(id);
+    try {
+      return await findReported(reader, note);
+    } finally {
+      await reader?.close();
+    }
   }
 
   function add(entry: LogEntry): void {
@@ -135,7 +173,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
   }
 
   return {
-    path,
+    openReader: () => files.openReader(id),
     tail,
     changes,
     flush,
@@ -155,7 +193,7 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
     add: event => add(entryOf(event)),
     async resume(note) {
       await flush();
-      const isReported = await findReported(path, note).catch(error => {
+      const isReported = await readBack(note).catch(error => {
         log.error({ err: error, build: id }, 'the log of a build cannot be read back');
         return () => false;
       });
@@ -176,11 +214,6 @@ export function createLiveLog(id: string, { directory, maxBytes, redact, now, lo
       await file?.close().catch(() => {});
     },
   };
-}
-
-/** The id is validated: it holds no separator. */
-export function logPath(directory: string, id: string): string {
-  return join(directory, `${id}.log`);
 }
 
 // The latest entries that are in no file yet, in bounded memory: the oldest are dropped if they come faster than the file takes them.

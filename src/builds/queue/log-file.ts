@@ -1,7 +1,24 @@
-// The file of one log: whole lines, each one entry, are appended to it and read while it grows.
+// The files of logs: whole lines, each one entry, are appended to them and read while they grow.
 import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, stat, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Expectation } from '../../state/store.ts';
 import { type LogEntry, logEntrySchema, type ProgressEvent } from '../progress.ts';
+import { buildIdSchema } from '../record.ts';
+
+/** Where the logs of builds are, each named by the id of its build. */
+export interface LogFiles {
+  /** For appending: created if absent. The caller closes it. `getFence` returns what each append expects, where the files are records. */
+  open(id: string, getFence: () => readonly Expectation[]): Promise<LogFile>;
+  /** For reading from the beginning; undefined if there is none. The caller closes it. */
+  openReader(id: string): Promise<LogReader | undefined>;
+  /** Whether there is a log of this id, with or without a record. */
+  has(id: string): Promise<boolean>;
+  /** Removes the logs of builds without a record. */
+  sweep(isKnown: (id: string) => Promise<boolean>): Promise<void>;
+  /** The pause between two appends, in which entries gather. */
+  readonly pauseMs: number;
+}
 
 export interface LogFile {
   /** The size in bytes up to the last whole line. */
@@ -11,10 +28,60 @@ export interface LogFile {
   close(): Promise<void>;
 }
 
+export interface LogReader {
+  /** The entries from where it is up to the byte `end`, by default the current end. Invalid and incomplete lines are skipped. */
+  read(end?: number): AsyncGenerator<LogEntry>;
+  close(): Promise<void>;
+}
+
+/** A log may precede its record: it is swept this long after its last line. */
+const GRACE_MS = 3_600_000;
+
+/** Creates the directory, accessible for this user only, if it is absent. */
+export async function createDiskLogs({
+  directory,
+  now,
+}: {
+  readonly directory: string;
+  readonly now: () => Date;
+}): Promise<LogFiles> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+
+  async function findEnd(id: string): Promise<number | undefined> {
+    return (await stat(logPath(directory, id), { throwIfNoEntry: false }))?.mtimeMs;
+  }
+
+  return {
+    pauseMs: 0,
+    open: id => openLogFile(logPath(directory, id)),
+    openReader: id => openLogReader(logPath(directory, id)),
+    has: async id => (await findEnd(id)) !== undefined,
+    async sweep(isKnown) {
+      for (const name of await readdir(directory)) {
+        const id = name.slice(0, -'.log'.length);
+        if (!name.endsWith('.log') || !buildIdSchema.safeParse(id).success) continue;
+        const endedAt = await findEnd(id);
+        if (endedAt === undefined || endedAt + GRACE_MS > now().getTime() || (await isKnown(id))) continue;
+        await unlink(logPath(directory, id)).catch(ignoreAbsence);
+      }
+    },
+  };
+}
+
+/** The id is validated: it holds no separator. */
+export function logPath(directory: string, id: string): string {
+  return join(directory, `${id}.log`);
+}
+
+function ignoreAbsence(error: unknown): undefined {
+  if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+  return undefined;
+}
+
 const LINE_FEED = 0x0a;
 
 /** Creates the file, readable for this user only, if it is absent, and ends a line that a crash left incomplete. */
-export async function openLogFile(path: string): Promise<LogFile> {
+async function openLogFile(path: string): Promise<LogFile> {
   const file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
   let size = (await file.stat()).size;
 
@@ -60,23 +127,32 @@ async function isBrokenOff(file: FileHandle, size: number): Promise<boolean> {
 
 const CHUNK_BYTES = 64 * 1024;
 
-/** The entries in bytes `start` to `end`, which start at the beginning of a line. Invalid and incomplete lines are skipped. */
-export async function* readEntries(file: FileHandle, start: number, end: number): AsyncGenerator<LogEntry> {
-  let rest = Buffer.alloc(0);
-  for (let offset = start; offset < end; ) {
-    const { bytesRead, buffer } = await file.read(Buffer.alloc(Math.min(CHUNK_BYTES, end - offset)), {
-      position: offset,
-    });
-    if (bytesRead === 0) return;
-    offset += bytesRead;
-    const bytes = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
-    const whole = bytes.lastIndexOf(LINE_FEED) + 1;
-    yield* decodeLines(bytes.subarray(0, whole));
-    rest = bytes.subarray(whole);
-  }
+async function openLogReader(path: string): Promise<LogReader | undefined> {
+  const file = await open(path).catch(ignoreAbsence);
+  if (!file) return undefined;
+  let position = 0;
+  return {
+    async *read(end = Number.POSITIVE_INFINITY) {
+      let rest = Buffer.alloc(0);
+      for (let offset = position; offset < end; ) {
+        const { bytesRead, buffer } = await file.read(Buffer.alloc(Math.min(CHUNK_BYTES, end - offset)), {
+          position: offset,
+        });
+        if (bytesRead === 0) return;
+        offset += bytesRead;
+        const bytes = Buffer.concat([rest, buffer.subarray(0, bytesRead)]);
+        const whole = bytes.lastIndexOf(LINE_FEED) + 1;
+        rest = bytes.subarray(whole);
+        position = offset - rest.length;
+        yield* decodeLines(bytes.subarray(0, whole));
+      }
+    },
+    close: () => file.close(),
+  };
 }
 
-function* decodeLines(bytes: Buffer): Generator<LogEntry> {
+/** The entries of whole lines; invalid ones are skipped. */
+export function* decodeLines(bytes: Buffer): Generator<LogEntry> {
   for (let start = 0; start < bytes.byteLength; ) {
     const end = bytes.indexOf(LINE_FEED, start);
     const entry = decodeEntry(bytes.subarray(start, end));
@@ -121,30 +197,20 @@ function decodeEntry(line: Uint8Array): LogEntry | undefined {
   }
 }
 
-/** Whether the file has the entry after the note with this text, apart from its time; true once for each occurrence. */
-export async function findReported(path: string, note: string): Promise<(entry: LogEntry) => boolean> {
-  const counts = await countBehind(path, note);
+/** Whether the log has the entry after the note with this text, apart from its time; true once for each occurrence. */
+export async function findReported(reader: LogReader | undefined, note: string): Promise<(entry: LogEntry) => boolean> {
+  const counts = new Map<string, number>();
+  for await (const entry of reader?.read() ?? []) {
+    if (counts.size === 0 && (entry.kind !== 'note' || entry.text !== note)) continue;
+    const key = keyOf(entry);
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
   return entry => {
     const key = keyOf(entry);
     const count = counts.get(key) ?? 0;
     if (count > 0) counts.set(key, count - 1);
     return count > 0;
   };
-}
-
-async function countBehind(path: string, note: string): Promise<Map<string, number>> {
-  const counts = new Map<string, number>();
-  const file = await open(path);
-  try {
-    for await (const entry of readEntries(file, 0, (await file.stat()).size)) {
-      if (counts.size === 0 && (entry.kind !== 'note' || entry.text !== note)) continue;
-      const key = keyOf(entry);
-      counts.set(key, (counts.get(key) ?? 0) + 1);
-    }
-  } finally {
-    await file.close();
-  }
-  return counts;
 }
 
 function keyOf({ kind, platform, step, state, text, progress }: LogEntry): string {

@@ -1,62 +1,46 @@
-// The logs of all builds: one file each, named by the build's id, and how it is read. A reader costs one chunk of the file, however far
-// behind it is.
-import { type FileHandle, mkdir, open, readdir, stat, unlink } from 'node:fs/promises';
+// The logs of all builds, each named by the id of its build, and how they are read. A reader costs one chunk of a file, however far behind
+// it is.
+import { setTimeout } from 'node:timers/promises';
+import type { Expectation } from '../../state/store.ts';
 import type { LogEntry } from '../progress.ts';
 import { buildIdSchema } from '../record.ts';
-import { createLiveLog, type FollowedLog, type LiveLog, type LiveLogDeps, logPath } from './live-log.ts';
-import { readEntries } from './log-file.ts';
+import { createLiveLog, type FollowedLog, type LiveLog, type LiveLogDeps } from './live-log.ts';
+import type { LogReader } from './log-file.ts';
 
 export interface LogStore {
-  /** For a build that starts, or is resumed after a restart. */
-  create(id: string): LiveLog;
-  /** The log of a build that has ended; undefined if there is none. The caller reads it to its end or returns it. */
+  /** For a build that starts, or is resumed after a restart. `getFence` is that of LogFiles. */
+  create(id: string, getFence?: () => readonly Expectation[]): LiveLog;
+  /** The log of a build that no process works on; undefined if there is none. The caller reads it to its end or returns it. */
   find(id: string, signal: AbortSignal): Promise<AsyncIterable<LogEntry> | undefined>;
   /** The log of a build in progress. */
   follow(log: LiveLog, options: ReadLogOptions): AsyncIterable<LogEntry>;
-  /** Whether there is a log of this id, with or without a record. */
+  /**
+   * The log of a build that any process may work on, as far as it is in the files; with `follow` until the build `isOver`. Undefined if there
+   * is none, and will be none.
+   */
+  findGrowing(id: string, options: GrowingLogOptions): Promise<AsyncIterable<LogEntry> | undefined>;
+  /** As of LogFiles. */
   has(id: string): Promise<boolean>;
-  /** Removes the logs of builds without a record, an hour after their last line. */
   sweep(isKnown: (id: string) => Promise<boolean>): Promise<void>;
 }
 
-/** A log may precede its record. */
-const GRACE_MS = 3_600_000;
-
-/** Creates the directory, accessible for this user only, if it is absent. */
-export async function createLogStore(deps: LiveLogDeps): Promise<LogStore> {
-  const { directory, now } = deps;
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-
-  async function findEnd(id: string): Promise<number | undefined> {
-    return (await stat(logPath(directory, id), { throwIfNoEntry: false }))?.mtimeMs;
-  }
-
-  async function has(id: string): Promise<boolean> {
-    return (await findEnd(id)) !== undefined;
-  }
-
+export function createLogStore(deps: LiveLogDeps): LogStore {
+  const { files } = deps;
   return {
-    create: id => createLiveLog(id, deps),
+    create: (id, getFence) => createLiveLog(id, deps, getFence),
     follow: readLiveLog,
-    has,
+    has: files.has,
     async find(id, signal) {
+      if (!buildIdSchema.safeParse(id).success || !(await files.has(id))) return undefined;
+      return readStoredLog(() => files.openReader(id), signal);
+    },
+    async findGrowing(id, options) {
       if (!buildIdSchema.safeParse(id).success) return undefined;
-      return (await has(id)) ? readStoredLog(logPath(directory, id), signal) : undefined;
+      if (!(await files.has(id)) && (await options.isOver())) return undefined;
+      return readGrowingLog(() => files.openReader(id), options);
     },
-    async sweep(isKnown) {
-      for (const name of await readdir(directory)) {
-        const id = name.slice(0, -'.log'.length);
-        if (!name.endsWith('.log') || !buildIdSchema.safeParse(id).success) continue;
-        const endedAt = await findEnd(id);
-        if (endedAt === undefined || endedAt + GRACE_MS > now().getTime() || (await isKnown(id))) continue;
-        await unlink(logPath(directory, id)).catch(ignoreAbsence);
-      }
-    },
+    sweep: files.sweep,
   };
-}
-
-function ignoreAbsence(error: unknown): void {
-  if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
 }
 
 interface ReadLogOptions {
@@ -65,16 +49,46 @@ interface ReadLogOptions {
   readonly signal: AbortSignal;
 }
 
-/** The log of a build that has ended. */
-export async function* readStoredLog(path: string, signal: AbortSignal): AsyncGenerator<LogEntry> {
-  const file = await open(path);
+interface GrowingLogOptions extends ReadLogOptions {
+  readonly isOver: () => Promise<boolean>;
+}
+
+const LOOK_MS = 250;
+
+async function* readGrowingLog(
+  openReader: () => Promise<LogReader | undefined>,
+  { follow, signal, isOver }: GrowingLogOptions,
+): AsyncGenerator<LogEntry> {
+  const reader = await openReader();
   try {
-    for await (const entry of readEntries(file, 0, (await file.stat()).size)) {
+    for (;;) {
+      // Asked before: what is written until the end is read after it.
+      const isLast = !follow || (await isOver());
+      for await (const entry of reader?.read() ?? []) {
+        signal.throwIfAborted();
+        yield entry;
+      }
+      if (isLast) return;
+      await setTimeout(LOOK_MS, undefined, { signal });
+    }
+  } finally {
+    await reader?.close();
+  }
+}
+
+/** The log of a build that has ended. */
+export async function* readStoredLog(
+  openReader: () => Promise<LogReader | undefined>,
+  signal: AbortSignal,
+): AsyncGenerator<LogEntry> {
+  const reader = await openReader();
+  try {
+    for await (const entry of reader?.read() ?? []) {
       signal.throwIfAborted();
       yield entry;
     }
   } finally {
-    await file.close();
+    await reader?.close();
   }
 }
 
@@ -90,15 +104,15 @@ async function* readFile(
   log: FollowedLog,
   { follow, signal }: ReadLogOptions,
 ): AsyncGenerator<LogEntry, number | undefined> {
-  let file: FileHandle | undefined;
+  let reader: LogReader | undefined;
   let offset = 0;
   try {
     for (;;) {
       signal.throwIfAborted();
       const { size } = log;
       if (offset < size) {
-        file ??= await open(log.path);
-        for await (const entry of readEntries(file, offset, size)) {
+        reader ??= await log.openReader();
+        for await (const entry of reader?.read(size) ?? []) {
           signal.throwIfAborted();
           yield entry;
         }
@@ -108,7 +122,7 @@ async function* readFile(
       else await log.changes.wait(signal);
     }
   } finally {
-    await file?.close();
+    await reader?.close();
   }
 }
 

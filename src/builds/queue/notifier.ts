@@ -43,3 +43,16 @@ const MAX_MS = 2 ** 31 - 1;
 export async function waitFor(ms: number, signal: AbortSignal): Promise<void> {
   await delay(Math.min(ms, MAX_MS), undefined, { signal });
 }
+
+/** The result of the work, which goes on all the same. Rejects with the signal's reason. */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const leave = () => reject(signal.reason);
+  if (signal.aborted) leave();
+  signal.addEventListener('abort', leave, { once: true });
+  try {
+    return await Promise.race([aborted, work]);
+  } finally {
+    signal.removeEventListener('abort', leave);
+  }
+}

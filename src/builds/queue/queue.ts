@@ -5,6 +5,8 @@ export interface Queue<T> {
   readonly waiting: number;
   readonly running: number;
   add(item: T, entry: QueueEntry): void;
+  /** Whether it is queued: not running. */
+  has(item: T): boolean;
   /** Removes a queued item, and returns whether it was queued; a running one stays. */
   remove(item: T): boolean;
   /** Moves a queued item up; never down. */
@@ -73,7 +75,7 @@ export function createQueue<T>({
     runNext();
   }
 
-  function remove(item: T): boolean {
+  function take(item: T): boolean {
     // One that runs alone is still among the exclusives, but not among the callers.
     const wasQueued = callers.has(item) && (exclusives.delete(item) || waiting.remove(item));
     if (wasQueued) callers.delete(item);
@@ -88,9 +90,15 @@ export function createQueue<T>({
       return active.size;
     },
     add,
-    remove,
+    has: item => callers.has(item),
+    remove(item) {
+      const wasQueued = take(item);
+      // Others may have waited for it to run alone.
+      if (wasQueued) runNext();
+      return wasQueued;
+    },
     raise(item, entry) {
-      if (remove(item)) add(item, entry);
+      if (take(item)) add(item, entry);
     },
     open() {
       isOpen = true;

@@ -1,8 +1,10 @@
 // The life of a build after it leaves the queue: started, retried if a builder failed, stopped at its timeout, ended. An executor that does
 // not stop is abandoned after a grace period, so that another build can start.
 import type { Logger } from 'pino';
+import { RecordConflict } from '../../state/store.ts';
 import { BuildFailure, BuildStopped, type Execute, type ExecuteOptions } from '../execution.ts';
 import type { Report } from '../progress.ts';
+import type { BuildRecord } from '../record.ts';
 import type { ContainerFileSpec, CopySpec, Spec } from '../spec.ts';
 import type { BuildRecords } from './build-records.ts';
 import { type EndJob, failureOf, type Outcome } from './end-job.ts';
@@ -36,6 +38,9 @@ interface RunJobDeps {
   readonly wait: Wait;
   readonly log: Logger;
 }
+
+/** Why the process that was overtaken stops. */
+export const TAKEN_OVER = 'another process took the build over';
 
 const GRACE_MS = 30_000;
 const BACKOFF_MS = { min: 2000, max: 60_000 } as const;
@@ -76,10 +81,15 @@ function explain(error: unknown, job: Job, log: Logger): Outcome | undefined {
 }
 
 async function interrupt(job: Job, { records, log }: RunJobDeps): Promise<void> {
-  job.log.add({ kind: 'note', text: 'interrupted: the service stops, and resumes this build when it starts again' });
+  const isShared = job.fence.length > 0;
+  const next = isShared ? 'another process continues this build' : 'and resumes this build when it starts again';
+  job.log.add({ kind: 'note', text: `interrupted: the service stops, ${next}` });
   await job.log.end();
-  await records.save(job.record, { ...job.crashHistory, isRunning: false }).catch(error => {
-    log.error({ err: error, build: job.record.id }, 'that a build was interrupted cannot be stored');
+  // Where others share it, it is free for them.
+  const record: BuildRecord = isShared ? { ...job.record, status: 'queued' } : job.record;
+  await records.save(record, { ...job.crashHistory, isRunning: false }, job.fence).catch(error => {
+    if (error instanceof RecordConflict) return log.warn({ build: record.id }, 'another process took a build over');
+    log.error({ err: error, build: record.id }, 'that a build was interrupted cannot be stored');
   });
 }
 
@@ -118,7 +128,8 @@ async function start(job: Job, { records, now, log }: RunJobDeps): Promise<void>
   job.update({ status: 'running', starts: starts + 1, startedAt: isFirst ? now().toISOString() : startedAt });
   const { id, image, spec } = job.record;
   log.info({ build: id, image, platforms: spec.platforms, starts: starts + 1 }, 'build started');
-  await records.save(job.record, { ...job.crashHistory, isRunning: true }).catch(error => {
+  await records.save(job.record, { ...job.crashHistory, isRunning: true }, job.fence).catch(error => {
+    if (error instanceof RecordConflict) return job.stop.abort(new BuildStopped('closing', TAKEN_OVER));
     log.error({ err: error, build: id }, 'the start of a build cannot be stored');
   });
 }

@@ -1,6 +1,6 @@
 // Admits builds: one for equal specs, up to the limits of the queue.
 import type { Digest } from '../../oci/digest.ts';
-import { createProcessLocks } from '../../state/locks.ts';
+import type { Lock, Locks } from '../../state/store.ts';
 import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';
 import type { BuildRecord } from '../record.ts';
 import type { Spec } from '../spec.ts';
@@ -26,6 +26,7 @@ interface SubmitDeps {
   readonly jobs: Jobs;
   readonly queue: Queue<Job>;
   readonly logs: LogStore;
+  readonly locks: Locks;
   /** Whether the image's tag still points to this digest, with all its content. */
   readonly imageExists: (image: string, digest: Digest) => Promise<boolean>;
   readonly policy: SubmitPolicy;
@@ -46,15 +47,14 @@ interface BuildScheduler {
 }
 
 export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
-  const mutex = createProcessLocks();
   const nextTime = createAscendingClock(deps.now);
   return {
     submit: (spec, submission) =>
-      mutex.withLock(specKey(spec), async () => {
+      deps.locks.withLock(`build-spec/${specKey(spec)}`, async lock => {
         const { answer, attempt } = await lookUp(spec, submission, deps);
         if (!answer)
           return {
-            build: await admit(draft(spec, attempt, { ...submission, createdAt: nextTime() }), deps),
+            build: await admit(draft(spec, attempt, { ...submission, createdAt: nextTime() }), lock, deps),
             isCached: false,
           };
         join(answer.build.id, submission, deps);
@@ -71,13 +71,16 @@ export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
 /** The existing build of a spec, if there is one, and the number of the next attempt. */
 async function lookUp(spec: Spec, { isRetry = false }: Submission, deps: SubmitDeps) {
   const key = specKey(spec);
-  const job = deps.jobs.findLatest(key);
+  const known = deps.jobs.findLatest(key);
+  // What others may have changed is read under the lock.
+  const job = deps.locks.areShared ? undefined : known;
   const latest = job
     ? { attempt: splitId(job.record.id).attempt, record: job.record }
     : await deps.records.findLatest(key);
   const attempt = await findAttempt(key, (latest?.attempt ?? 0) + 1, deps);
   const build = latest?.record;
-  if (build && job && !hasEnded(build)) return { attempt, answer: { build, isCached: false } };
+  if (build && (job || deps.locks.areShared) && !hasEnded(build))
+    return { attempt, answer: { build, isCached: false } };
   if (build && (await stillExists(build, deps))) return { attempt, answer: { build, isCached: true } };
   if (build && !isRetry && isRemembered(build, deps)) return { attempt, answer: { build, isCached: false } };
   return { attempt, answer: undefined };
@@ -136,18 +139,19 @@ function join(id: string, { priority = 0 }: Submission, { jobs, queue }: SubmitD
   queue.raise(job, job.record);
 }
 
-async function admit(record: BuildRecord, deps: SubmitDeps): Promise<BuildRecord> {
-  const { records, jobs, queue, logs } = deps;
+async function admit(record: BuildRecord, { fence }: Lock, deps: SubmitDeps): Promise<BuildRecord> {
+  const { records, jobs, queue, logs, locks } = deps;
   checkLimits(record.caller, deps);
   const job = createJob(record, {
     crashHistory: NO_CRASHES,
-    log: logs.create(record.id),
+    logs,
     runWork: deps.prepareRun?.(),
+    isShared: locks.areShared,
   });
   // It counts as queued from here on, while its record is being written.
   jobs.add(job);
   try {
-    await records.save(record, NO_CRASHES);
+    await records.save(record, NO_CRASHES, fence);
   } catch (error) {
     jobs.remove(job);
     job.ended.notify();

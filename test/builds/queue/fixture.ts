@@ -8,6 +8,7 @@ import type { Builds } from '../../../src/builds/builds.ts';
 import { BuildFailure, type ExecuteOptions } from '../../../src/builds/execution.ts';
 import type { LogEntry } from '../../../src/builds/progress.ts';
 import { type BuildsDeps, type BuildsPolicy, createBuilds } from '../../../src/builds/queue/create.ts';
+import { waitFor } from '../../../src/builds/queue/notifier.ts';
 import type { BuildRecord } from '../../../src/builds/record.ts';
 import { type Spec, specSchema } from '../../../src/builds/spec.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
@@ -80,6 +81,9 @@ export interface FixtureOptions extends Partial<Omit<BuildsDeps, 'policy'>> {
   readonly isDeaf?: boolean;
 }
 
+/** The looks at what other processes do need nobody to make their time pass. */
+const LOOK_MS = 500;
+
 export async function createFixture({
   policy,
   isDeaf = false,
@@ -137,6 +141,7 @@ function createTimers() {
   return {
     timers,
     wait(ms: number, signal: AbortSignal): Promise<void> {
+      if (ms === LOOK_MS) return waitFor(1, signal);
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       const timer = { ms, goOff: resolve };
       const stop = () => reject(signal.reason);

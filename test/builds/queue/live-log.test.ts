@@ -3,7 +3,8 @@ import { appendFile, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import type { LogEntry } from '../../../src/builds/progress.ts';
-import { createLiveLog, type LiveLog, logPath } from '../../../src/builds/queue/live-log.ts';
+import { createLiveLog, type LiveLog } from '../../../src/builds/queue/live-log.ts';
+import { createDiskLogs, logPath } from '../../../src/builds/queue/log-file.ts';
 import { readLiveLog, readStoredLog } from '../../../src/builds/queue/log-store.ts';
 import { createDirectory, until } from './fixture.ts';
 
@@ -14,7 +15,7 @@ async function open({ maxBytes = 1_000_000, directory = '' } = {}) {
   const lines: string[] = [];
   const place = directory || (await createDirectory());
   const log = createLiveLog(ID, {
-    directory: place,
+    files: await createDiskLogs({ directory: place, now: () => new Date('2030-01-01T00:00:00Z') }),
     maxBytes,
     redact: text => text.replaceAll('hunter2', '***'),
     now: () => new Date('2030-01-01T00:00:00Z'),
@@ -29,7 +30,7 @@ function report(log: LiveLog, from: number, to: number): void {
 
 const texts = (entries: readonly LogEntry[]) => entries.map(({ text }) => text);
 const numbered = (from: number, to: number) => Array.from({ length: to - from }, (_, n) => `line ${from + n}`);
-const stored = async (log: LiveLog) => texts(await Array.fromAsync(readStoredLog(log.path, signal)));
+const stored = async (log: LiveLog) => texts(await Array.fromAsync(readStoredLog(log.openReader, signal)));
 const followed = async (log: LiveLog) => texts(await Array.fromAsync(readLiveLog(log, { follow: true, signal })));
 
 async function finish(log: LiveLog): Promise<void> {
@@ -38,11 +39,11 @@ async function finish(log: LiveLog): Promise<void> {
 }
 
 test('keeps what is reported, in order, for this user alone', async () => {
-  const { log } = await open();
+  const { log, directory } = await open();
   report(log, 0, 5000);
   await finish(log);
   expect(await stored(log)).toEqual(numbered(0, 5000));
-  expect((await stat(log.path)).mode & 0o777).toBe(0o600);
+  expect((await stat(logPath(directory, ID))).mode & 0o777).toBe(0o600);
 });
 
 test('followers who come at any time get every entry once', async () => {
@@ -68,7 +69,7 @@ test('a reader who does not follow gets all that was reported, and no more', asy
 });
 
 test('has its limit: the beginning and the end stay, and a note between', async () => {
-  const { log } = await open({ maxBytes: 20_000 });
+  const { log, directory } = await open({ maxBytes: 20_000 });
   for (let n = 0; n < 3000; n += 100) {
     report(log, n, n + 100);
     await log.flush();
@@ -77,7 +78,7 @@ test('has its limit: the beginning and the end stay, and a note between', async 
   const kept = await stored(log);
   const gap = kept.findIndex(text => text?.includes('omitted'));
   const lost = Number(kept[gap]?.split(' ')[0]);
-  expect((await stat(log.path)).size).toBeLessThanOrEqual(20_000);
+  expect((await stat(logPath(directory, ID))).size).toBeLessThanOrEqual(20_000);
   expect(gap).toBeGreaterThan(100);
   expect(kept.slice(0, gap)).toEqual(numbered(0, gap));
   expect(kept.slice(gap + 1)).toEqual(numbered(gap + lost, 3000));
@@ -141,10 +142,10 @@ test('what is reported at the very end of a write is written, too', async () => 
 });
 
 test('redacts before it keeps, in text and step, and cuts a line without end', async () => {
-  const { log } = await open();
+  const { log, directory } = await open();
   log.add({ kind: 'output', step: 'RUN login hunter2', text: `${'x'.repeat(8190)}hunter2` });
   await finish(log);
-  const raw = await readFile(log.path, 'utf8');
+  const raw = await readFile(logPath(directory, ID), 'utf8');
   expect(raw).toContain('RUN login ***');
   expect(raw).not.toContain('hu');
   expect(raw.length).toBeLessThan(8400);
@@ -154,7 +155,7 @@ test('continues after a crash in the middle of a line', async () => {
   const before = await open();
   report(before.log, 0, 3);
   await finish(before.log);
-  await appendFile(before.log.path, '{"at":"2030-01-0');
+  await appendFile(logPath(before.directory, ID), '{"at":"2030-01-0');
   const { log } = await open({ directory: before.directory });
   report(log, 3, 6);
   await finish(log);

@@ -1,0 +1,141 @@
+// Builds that several processes share: each knows what waits, claims what it has room for, and takes over what a dead one left. A build is
+// claimed by the lock on it: its holder writes under its fence, so one that was overtaken changes nothing. Without other processes there is
+// nothing to claim: what is queued here runs here.
+import type { Logger } from 'pino';
+import { LEASES } from '../../state/locks.ts';
+import { isTransient, type Lock, type RecordStore } from '../../state/store.ts';
+import { BuildStopped } from '../execution.ts';
+import type { BuildRecords, CrashHistory, UnderWay } from './build-records.ts';
+import type { EndJob } from './end-job.ts';
+import { createJob, type Job, type Jobs, type PrepareRun } from './jobs.ts';
+import type { LogStore } from './log-store.ts';
+import type { Queue } from './queue.ts';
+import { TAKEN_OVER } from './run-job.ts';
+
+interface Claims {
+  /** Runs the build to its end, unless another process does. Never rejects. */
+  run(job: Job): Promise<void>;
+  /** Queues what any process has submitted or left, forgets what another one has begun, and stops what was cancelled elsewhere. */
+  look(): Promise<void>;
+  /** Cancels a build that this process does not run; resolves when that is stored, and the build may still be running elsewhere. */
+  cancel(id: string): Promise<void>;
+}
+
+interface ClaimsDeps {
+  readonly store: Pick<RecordStore, 'list' | 'locks'>;
+  readonly records: BuildRecords;
+  readonly jobs: Jobs;
+  readonly queue: Pick<Queue<Job>, 'add' | 'has' | 'remove'>;
+  readonly logs: LogStore;
+  readonly endJob: EndJob;
+  /** As of createRunJob. */
+  readonly runJob: (job: Job) => Promise<void>;
+  readonly prepareRun?: PrepareRun | undefined;
+  /** How often its process may die while a build runs, before the build counts as lost. */
+  readonly maxDeaths: number;
+  readonly log: Logger;
+}
+
+/** How long a build is not taken over after the death of its process. It is renewed three times in this time. */
+const LEASE_MS = 8_000;
+const LOCKS = 'build/';
+const MAX_LISTED = 10_000;
+/** A first death may be by chance: from the second on the build runs alone. */
+const SUSPECT_DEATHS = 2;
+
+export function createClaims(deps: ClaimsDeps): Claims {
+  const { store, records, jobs, queue, logs, endJob, runJob, prepareRun, maxDeaths, log } = deps;
+  const { locks } = store;
+  const claimed = new Set<string>();
+
+  function forget(job: Job): void {
+    jobs.remove(job);
+    job.ended.notify();
+  }
+
+  async function run(job: Job): Promise<void> {
+    if (!locks.areShared) return runJob(job);
+    const { id } = job.record;
+    if (claimed.has(id)) return;
+    claimed.add(id);
+    try {
+      await locks.withFreeLock(LOCKS + id, lock => work(job, lock), { ttlMs: LEASE_MS });
+    } catch (error) {
+      if (!isTransient(error)) log.error({ err: error, build: id }, 'a build cannot be claimed');
+    } finally {
+      claimed.delete(id);
+      forget(job);
+    }
+  }
+
+  /** What is read here is of now, or later: the lock was taken before. */
+  async function work(job: Job, lock: Lock): Promise<void> {
+    const stored = await records.findUnderWay(job.record.id);
+    if (!stored) return;
+    const isOrphan = stored.record.status === 'running';
+    job.own(lock, isOrphan ? blame(stored) : stored);
+    const { record, crashHistory, stop } = job;
+    if (await records.isCancelRequested(record.id)) return endJob(job, CANCELLED);
+    if (crashHistory.crashes >= maxDeaths) {
+      const reason = `the service died ${crashHistory.crashes} times while this build was running, which may be the cause`;
+      return endJob(job, { failure: { kind: 'lost', reason } });
+    }
+    if (isOrphan) {
+      const alone = crashHistory.isSuspect ? ', alone' : '';
+      job.log.add({ kind: 'note', text: `started again: the process that ran it is gone${alone}` });
+    }
+    lock.lost.addEventListener('abort', () => stop.abort(new BuildStopped('closing', TAKEN_OVER)), { once: true });
+    await runJob(job);
+  }
+
+  /** Running builds without a lock: a process takes the lock before it writes that the build runs. */
+  async function findOrphans(running: readonly string[]): Promise<readonly string[]> {
+    const others = running.filter(id => !claimed.has(id));
+    if (others.length === 0) return [];
+    const held = new Set(await store.list(LEASES, { prefix: LOCKS, limit: MAX_LISTED }));
+    return others.filter(id => !held.has(LOCKS + id));
+  }
+
+  async function enqueue(id: string): Promise<void> {
+    const stored = jobs.get(id) ? undefined : await records.findUnderWay(id);
+    if (!stored || jobs.get(id)) return;
+    const job = open(stored.record.status === 'running' ? blame(stored) : stored);
+    jobs.add(job);
+    queue.add(job, job.record);
+  }
+
+  function open({ record, crashHistory }: UnderWay): Job {
+    return createJob(record, { crashHistory, logs, runWork: prepareRun?.(), isShared: true });
+  }
+
+  return {
+    run,
+    async look() {
+      const waiting = jobs.all().filter(queue.has);
+      const queued = await records.listIds('queued');
+      const orphans = await findOrphans(await records.listIds('running'));
+      const free = new Set([...orphans, ...queued]);
+      for (const job of waiting) if (!free.has(job.record.id) && queue.remove(job)) forget(job);
+      for (const id of free) await enqueue(id);
+      for (const { isOwn, record, stop } of jobs.all())
+        if (isOwn && (await records.isCancelRequested(record.id))) stop.abort(STOPPED);
+    },
+    async cancel(id) {
+      await records.requestCancel(id);
+      const stored = await records.findUnderWay(id);
+      const job = jobs.get(id) ?? (stored && open(stored));
+      if (!job) return;
+      queue.remove(job);
+      await run(job);
+    },
+  };
+}
+
+const STOPPED = new BuildStopped('cancelled', 'cancelled');
+const CANCELLED = { failure: { kind: 'cancelled', reason: STOPPED.message } } as const;
+
+function blame({ record, crashHistory }: UnderWay): UnderWay {
+  const crashes = crashHistory.crashes + 1;
+  const blamed: CrashHistory = { isRunning: false, isSuspect: crashes >= SUSPECT_DEATHS, crashes };
+  return { record, crashHistory: blamed };
+}
