@@ -170,6 +170,7 @@ async function openAll(
     await createCaching({
       ...{ config, log, clock, memory, reportDamage, listening: deps.listening },
       records: recording.cacheRecords,
+      shared: bucket && config.content.s3?.upstreams ? { bucket, records } : undefined,
       onEvicted: measures?.onEvicted,
     }),
   );

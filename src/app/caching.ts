@@ -6,11 +6,15 @@ import { type CountedStore, createCountedStore } from '../cache/eviction/counted
 import { type Budget, createEvict } from '../cache/eviction/evict.ts';
 import { createHousekeeping, type EvictionRun } from '../cache/eviction/housekeeping.ts';
 import { createUsage, createUseTimes, type Usage } from '../cache/eviction/usage.ts';
-import { createLinks, type Links } from '../cache/read-through/links.ts';
+import { createBucketStore } from '../cache/read-through/bucket-store.ts';
+import { createLinks, createSharedLinks, type Links } from '../cache/read-through/links.ts';
+import { createSharedContent, createTurns, type Turns } from '../cache/read-through/shared-content.ts';
 import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
+import type { Bucket } from '../content/bucket.ts';
 import { createDiskStore, type DiskStore } from '../content/disk.ts';
 import { CONTENT_KINDS, type StoredContent } from '../content/inventory.ts';
+import type { ContentStore } from '../content/store.ts';
 import type { Damage } from '../content/verification.ts';
 import { createMemory, type Memory } from '../memory.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
@@ -29,8 +33,9 @@ const UNLIMITED: Budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefin
 const GRACE_MS = 10_000;
 
 export interface Caching {
+  /** On this machine. */
   readonly content: CountedStore;
-  readonly links: Links;
+  readonly upstreams: UpstreamContent;
   readonly stored: StoredContent;
   readonly noteVerified: DiskStore['noteVerified'];
   /** The current size. */
@@ -40,6 +45,13 @@ export interface Caching {
   /** To be called every few minutes. */
   sweep(): Promise<void>;
   close(): Promise<void>;
+}
+
+/** What upstreams have sent: to this cache, or to any that shares its content. */
+interface UpstreamContent {
+  readonly content: ContentStore;
+  readonly links: Links;
+  readonly turns?: Turns | undefined;
 }
 
 export async function createCaching(deps: {
@@ -53,6 +65,8 @@ export async function createCaching(deps: {
   /** Content on the disk is counted once this resolves. Default: at once. */
   readonly listening?: Promise<void> | undefined;
   readonly reportDamage: ReportDamage;
+  /** Where content is shared with other caches, with the records of all; absent: it is not. */
+  readonly shared?: { readonly bucket: Bucket; readonly records: RecordStore } | undefined;
   readonly onEvicted?: ((run: EvictionRun) => void) | undefined;
 }): Promise<Caching> {
   const { config, log, clock, records, memory, isServing = true, reportDamage } = deps;
@@ -103,7 +117,8 @@ export async function createCaching(deps: {
   const { counted } = housekeeping;
   const service = isServing ? { isCounted: () => housekeeping.isCounted, counts: content.counts } : undefined;
   return {
-    ...{ content, links, usage },
+    ...{ content, usage },
+    upstreams: shareContent({ content, links, onDamaged: damage => void reportLoss(damage) }, deps),
     stored: { of: 'cache', directory, verify: diskStore.verify },
     noteVerified: diskStore.noteVerified,
     createAdmin: all => createCacheAdmin({ usage, stores: all, links, evict, budget, pin, deleteBy, counted, service }),
@@ -114,6 +129,32 @@ export async function createCaching(deps: {
     },
   };
 }
+
+function shareContent(
+  own: { readonly content: CountedStore; readonly links: Links; readonly onDamaged: (damage: Damage) => void },
+  { shared, log, memory, clock }: Pick<Parameters<typeof createCaching>[0], 'shared' | 'log' | 'memory' | 'clock'>,
+): UpstreamContent {
+  const { content: cache, links, onDamaged } = own;
+  if (!shared) return { content: cache, links };
+  const { bucket, records } = shared;
+  const inBucket = createBucketStore({
+    ...{ bucket, folder: SHARED_FOLDER, cache, memory, onDamaged },
+    onFailed: (digest, error) => log.warn({ digest, err: error }, 'a transfer from the object store failed'),
+  });
+  const onFailed = (error: Error) =>
+    log.warn(
+      { reason: error.message },
+      'content of upstreams cannot be shared: it is fetched by each cache for itself',
+    );
+  return {
+    content: createSharedContent({ cache, shared: inBucket, onFailed }),
+    links: createSharedLinks(links, records, clock.now),
+    turns: records.locks.areShared ? createTurns(records.locks) : undefined,
+  };
+}
+
+/** In the bucket. */
+const SHARED_FOLDER = 'content';
 
 function logEviction(log: Logger, { reason, count, bytes, leftBytes, isShort }: EvictionRun): void {
   const facts = { reason, count, freedBytes: bytes, leftBytes };

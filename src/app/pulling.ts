@@ -47,7 +47,7 @@ interface PullingDeps {
   readonly ownRecords: RecordStore;
   readonly memory: Memory;
   readonly tokenLayers: TokenLayers;
-  readonly caching: Pick<Caching, 'content' | 'links'>;
+  readonly caching: Pick<Caching, 'content' | 'upstreams'>;
   readonly layerStore: RuleLayerStore;
   /** By name. */
   readonly hosted: ReadonlyMap<string, Registry>;
@@ -87,7 +87,7 @@ export interface Pulling {
 
 export function createPulling(deps: PullingDeps): Pulling {
   const { config, log, now, records, memory, layerStore, hosted, observer } = deps;
-  const { content, links } = deps.caching;
+  const { content, upstreams: fetched } = deps.caching;
   const upstreams = openUpstreams(deps);
 
   const onFailed: TransfersDeps['onFailed'] = (digest, error) =>
@@ -97,12 +97,11 @@ export function createPulling(deps: PullingDeps): Pulling {
     );
   const onWrongPart: TransfersDeps['onWrongPart'] = (digest, error) =>
     log.error({ digest, err: error }, 'the upstream sent a client a part of a blob that differs from the whole blob');
-  const blobs = createBlobs({ content, links, onFailed, onWrongPart, onLookup: observer.onBlob });
+  const blobs = createBlobs({ ...fetched, onFailed, onWrongPart, onLookup: observer.onBlob });
   const { tagFreshnessMs, freshness, stale, negativeMs } = config.cache;
   const negativeCache = createNegativeCache({ memoryMs: negativeMs, now, memory });
   const manifests = createManifests({
-    content,
-    links,
+    ...fetched,
     memory,
     negativeCache,
     onUsed: content.use,

@@ -281,6 +281,8 @@ function contentSchema() {
         .regex(/^(?:\w[\w.-]*\/)*$/, 'expected a path with a slash at its end and none at its start, such as veneer/')
         .default(''),
       pathStyle: z.boolean().optional(),
+      /** Whether it has the content of upstreams, too. */
+      upstreams: z.boolean().default(false),
     })
     .transform(({ endpoint, region, pathStyle, ...rest }) => ({
       ...{ ...rest, endpoint },

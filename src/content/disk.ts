@@ -56,12 +56,13 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
   function start(
     body: ReadableStream<Uint8Array>,
     expected: Expected | undefined,
-    { isForReaders = false, storeElsewhere, ...need }: Need & IngestOptions,
+    { isForReaders = false, storeElsewhere, copyElsewhere, ...need }: Need & IngestOptions,
   ): Ingestion {
     const budget = storeElsewhere ? undefined : claimBudget?.(need);
     const claims = [claimSpace(need.bytes), budget].filter(claim => claim !== undefined);
-    const stagingFiles = { temporary: join(directory, 'ingest', randomUUID()), files, verification, storeElsewhere };
-    const staged = createStagedBlob(stagingFiles, claims);
+    const temporary = join(directory, 'ingest', randomUUID());
+    const toOthers = storeElsewhere ?? copyElsewhere;
+    const staged = createStagedBlob({ temporary, files, verification, toOthers }, claims);
     const { signal } = closing;
     const ingestion = createIngestion({ body, expected, staged, signal, unread: isForReaders ? unread : undefined });
     const { done } = ingestion;
@@ -118,11 +119,12 @@ interface StagingFiles {
   readonly temporary: string;
   readonly files: BlobFiles;
   readonly verification: Pick<Verification, 'note'>;
-  readonly storeElsewhere: IngestOptions['storeElsewhere'];
+  /** Called with the synced file before it becomes content here. */
+  readonly toOthers: IngestOptions['storeElsewhere'];
 }
 
 function createStagedBlob(
-  { temporary, files, verification, storeElsewhere }: StagingFiles,
+  { temporary, files, verification, toOthers }: StagingFiles,
   claims: readonly SpaceClaim[],
 ): DiskStagedBlob {
   let wanted = 0;
@@ -136,7 +138,7 @@ function createStagedBlob(
       for (const claim of claims) await claim.grow(size);
     },
     async commit(digest, sums) {
-      await storeElsewhere?.({ path: temporary, digest, size: sums.size });
+      await toOthers?.({ path: temporary, digest, size: sums.size });
       await files.commit(temporary, digest);
       verification.note(digest, sums);
     },

@@ -36,6 +36,8 @@ export interface IngestOptions {
    * nothing of the budget while it comes in.
    */
   readonly storeElsewhere?: ((file: VerifiedFile) => Promise<void>) | undefined;
+  /** The same for a copy: the content belongs here, and counts as usual. */
+  readonly copyElsewhere?: ((file: VerifiedFile) => Promise<void>) | undefined;
 }
 
 export interface VerifiedFile {

@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { digestOf } from '../../src/oci/digest.ts';
+import { generateImage } from '../support/images.ts';
+import { startRegistry, type TestRegistry } from '../support/registry.ts';
 import { makeTar, submitAugmentation } from './support/augment.ts';
 import { clientPath, findMissingTools } from './support/clients.ts';
 import {
@@ -23,6 +25,7 @@ const missing = findMissingTools([...OBJECT_STORE_COMMANDS, 'crane', 'oras']);
 
 describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})` : ''}`, { timeout: 180_000 }, () => {
   let store: ObjectServer;
+  let upstream: TestRegistry;
   let folder: string;
   let address: string;
   let image: string;
@@ -30,7 +33,7 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
   const large = randomBytes(20_000_000);
 
   beforeAll(async () => {
-    store = await startObjectStore();
+    [store, upstream] = await Promise.all([startObjectStore(), startRegistry()]);
     folder = await mkdtemp(join(tmpdir(), 'veneer-s3-service-'));
     address = `127.0.0.1:${await findFreePort()}`;
     image = `${address}/local/app`;
@@ -48,13 +51,15 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
   afterAll(async () => {
     await veneer?.stop();
     await store?.close();
+    await upstream?.close();
     if (folder) await rm(folder, { recursive: true });
   }, 60_000);
 
   async function configure(name: string, s3: object = {}): Promise<string> {
     const settings = {
       dataDir: join(folder, 'data'),
-      content: { s3: { endpoint: store.endpoint, bucket: store.bucket, prefix: 'fleet/', ...s3 } },
+      content: { s3: { endpoint: store.endpoint, bucket: store.bucket, prefix: 'fleet/', upstreams: true, ...s3 } },
+      upstreams: { lab: { url: upstream.url } },
       hosted: { collect: { every: 'off', grace: '0s', untagged: '0s' } },
       builds: { backends: ['embedded'] },
       rules: [{ name: 'notes', match: { image: 'local/ruled*' }, layers: [{ directory: join(folder, 'layer') }] }],
@@ -135,6 +140,39 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
       const blob = await send(`/v2/local/ruled/blobs/${layer.digest}`);
       expect(digestOf(await blob.bytes())).toBe(layer.digest);
     }
+  });
+
+  test('has what upstreams sent there, serves it when neither they nor the disk have it, and fetches what it has lost', async () => {
+    const { root, content } = generateImage({ seed: 1, platforms: ['linux/amd64'], layers: 2, family: 'oci' });
+    const contents = [...content].map(([digest, each]) => ({
+      ...each,
+      ...(digest === root.digest && { tags: ['1'] }),
+    }));
+    upstream.put('app', contents);
+    const pull = async (reference: string) => {
+      const layout = await mkdtemp(join(folder, 'layout-'));
+      await crane('pull', '--format', 'oci', `${address}/lab/app${reference}`, layout);
+    };
+    await pull(':1');
+    const linked = () => send('/v1/cache/content?repository=lab/app').then(response => response.text());
+    const digests = contents.map(({ raw }) => digestOf(raw));
+    await waitUntil(async () => {
+      const text = await linked();
+      for (const digest of digests) expect(text).toContain(digest);
+    });
+    const hexes = digests.map(digest => digest.slice('sha256:'.length));
+    expect(await stored('content')).toEqual(expect.arrayContaining(hexes));
+    await restartWithoutContent();
+    upstream.intercept((_, response) => {
+      response.writeHead(404).end();
+      return true;
+    });
+    await pull(`@${root.digest}`);
+    upstream.intercept();
+    await rm(join(store.folder, 'fleet/content/blobs'), { recursive: true });
+    await restartWithoutContent();
+    await pull(`@${root.digest}`);
+    await waitUntil(async () => expect(await stored('content')).toEqual(expect.arrayContaining(hexes)));
   });
 
   test('has contexts of builds there', async () => {

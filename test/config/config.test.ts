@@ -249,7 +249,7 @@ test.each([
   ['of another', ', endpoint: "http://s3:9000"', { endpoint: 'http://s3:9000/', region: 'us-east-1', pathStyle: true }],
 ])('a bucket %s needs nothing but its name and place', (_, more, expected) => {
   expect(load(`content: { s3: { bucket: abc${more} } }`).content).toEqual({
-    s3: { bucket: 'abc', prefix: '', ...expected },
+    s3: { bucket: 'abc', prefix: '', upstreams: false, ...expected },
   });
 });
 

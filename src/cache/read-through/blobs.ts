@@ -4,6 +4,7 @@ import type { CallOptions } from '../../upstream/upstream.ts';
 import { type Blob, cachedBlob, readCached } from './cached.ts';
 import { isStillAccessible, type Link, type Links, repositoryKey, type UpstreamRepository } from './links.ts';
 import type { Lookup } from './manifests.ts';
+import type { Turns } from './shared-content.ts';
 import { createTransfers, type TransfersDeps } from './transfers.ts';
 
 export interface Blobs {
@@ -18,13 +19,22 @@ export interface Blobs {
   readCached(origin: UpstreamRepository, digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
 }
 
+interface TransferOptions extends CallOptions {
+  /** Of a previously cached blob, for an upstream that does not report it. */
+  readonly knownSize?: number;
+  /** Whether it could not be opened although others have stored it. */
+  readonly isGone?: boolean;
+}
+
 interface BlobsDeps extends TransfersDeps {
   readonly links: Links;
+  /** Where other processes share the content: only one of them fetches a blob at a time. */
+  readonly turns?: Turns | undefined;
   /** Called for each blob that is read. */
   readonly onLookup?: ((result: Lookup) => void) | undefined;
 }
 
-export function createBlobs({ links, onLookup = () => {}, ...deps }: BlobsDeps): Blobs {
+export function createBlobs({ links, turns, onLookup = () => {}, ...deps }: BlobsDeps): Blobs {
   const { content } = deps;
   const transfers = createTransfers(deps);
 
@@ -50,11 +60,25 @@ export function createBlobs({ links, onLookup = () => {}, ...deps }: BlobsDeps):
     return undefined;
   }
 
-  /** `knownSize` is from a previously cached blob, for an upstream that does not report it. */
+  /** What another process has stored while this one waited for its turn needs no transfer. */
+  async function takeTurn({ take }: Turns, origin: UpstreamRepository, digest: Digest, signal: AbortSignal) {
+    const end = await take(transferKey(origin, digest), signal);
+    try {
+      const link = await links.find(origin, digest);
+      const stored = link && (await findLinked(digest, link));
+      if (!stored) return { stored, end };
+      const refetch = () => transfer(origin, digest, { knownSize: stored.size, isGone: true });
+      return { stored: cachedBlob(content, { digest, size: stored.size, refetch }), end };
+    } catch (error) {
+      end();
+      throw error;
+    }
+  }
+
   function transfer(
     origin: UpstreamRepository,
     digest: Digest,
-    { knownSize, signal }: CallOptions & { readonly knownSize?: number } = {},
+    { knownSize, isGone = false, signal }: TransferOptions = {},
   ): Promise<Blob> {
     let isOwn = false;
     const joined = transfers.join({
@@ -68,6 +92,7 @@ export function createBlobs({ links, onLookup = () => {}, ...deps }: BlobsDeps):
       },
       openPart: async (range, stop) =>
         (await origin.upstream.openBlob(origin.repository, digest, { range, signal: stop })).body,
+      takeTurn: turns && !isGone ? stop => takeTurn(turns, origin, digest, stop) : undefined,
       onStored: size => links.add(origin, digest, { size }),
     });
     return joined.finally(() => onLookup(isOwn ? 'miss' : 'coalesced'));

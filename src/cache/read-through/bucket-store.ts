@@ -26,6 +26,8 @@ import { createTransfers } from './transfers.ts';
 export interface BucketStore extends ContentStore, Pick<DiskStore, 'verify'> {
   /** Turns a verified and synced file into content. If it throws, the file still exists. */
   commit(path: string, digest: Digest): Promise<void>;
+  /** Stores the bytes of a verified file in the bucket alone. */
+  store(file: VerifiedFile): Promise<void>;
   readonly inventory: Inventory;
 }
 
@@ -135,6 +137,7 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
   return {
     find,
     verify,
+    store,
     ingest,
     async open(digest, range) {
       const cached = await cache.open(digest, range);

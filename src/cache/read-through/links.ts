@@ -7,7 +7,7 @@ import type { Memory } from '../../memory.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { createCollection } from '../../state/collection.ts';
-import { type Change, entriesOf, type RecordStore } from '../../state/store.ts';
+import { type Change, entriesOf, isTransient, type RecordStore } from '../../state/store.ts';
 import type { Upstream } from '../../upstream/upstream.ts';
 import { bestEffort } from './cached.ts';
 
@@ -117,6 +117,43 @@ export function createLinks(records: RecordStore, memory: Memory): Links {
     },
   };
 }
+
+/**
+ * Links of one cache, and beside them those that all caches have earned that share their content: what one of them received for a repository and a
+ * scope, any of them may serve there. Shared links last as long as `SHARED_MS`, or their scope.
+ */
+export function createSharedLinks(local: Links, records: RecordStore, now: () => Date): Links {
+  const shared = createCollection({ store: records, name: 'shared-link', schema: linkSchema });
+  const keyOf = (origin: UpstreamRepository, digest: Digest) => `${repositoryKey(origin)}@${digest}`;
+
+  async function findShared(origin: UpstreamRepository, digest: Digest): Promise<Link | undefined> {
+    try {
+      return sentLink(await shared.find(keyOf(origin, digest)));
+    } catch (error) {
+      if (isTransient(error)) return undefined;
+      throw error;
+    }
+  }
+
+  return {
+    ...local,
+    async find(origin, digest) {
+      const own = await local.find(origin, digest);
+      const link = own ?? (await findShared(origin, digest));
+      // What is cached is served also while the shared records are away.
+      if (link && !own) await local.add(origin, digest, link);
+      return link;
+    },
+    async add(origin, digest, link) {
+      const expiry = { expiresAt: new Date(now().getTime() + SHARED_MS), ...repositoryEnd(origin) };
+      await bestEffort(shared.put(keyOf(origin, digest), { ...link, isSent: true }, expiry));
+      await local.add(origin, digest, link);
+    },
+  };
+}
+
+/** After that the content is fetched once more: what is in a bucket for longer may be deleted there. */
+const SHARED_MS = 30 * 24 * 3_600_000;
 
 /** Whether a HEAD shows that it is still accessible. A refused HEAD says nothing about a GET, whose error then explains it. */
 export async function isStillAccessible(head: () => Promise<unknown>): Promise<boolean> {

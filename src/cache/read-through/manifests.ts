@@ -9,6 +9,7 @@ import type { ManifestBody, ManifestOptions } from '../../upstream/upstream.ts';
 import { bestEffort, readCached } from './cached.ts';
 import { isStillAccessible, type Link, type Links, repositoryKey, type UpstreamRepository } from './links.ts';
 import type { NegativeCache } from './negative-cache.ts';
+import type { Turns } from './shared-content.ts';
 import { createSingleFlight } from './single-flight.ts';
 
 export interface Manifests {
@@ -36,6 +37,7 @@ export function createManifests({
   content,
   links,
   memory,
+  turns,
   onUsed = () => {},
   onLookup = () => {},
   negativeCache = askAlways,
@@ -43,6 +45,8 @@ export function createManifests({
   readonly content: ContentStore;
   readonly links: Links;
   readonly memory: Memory;
+  /** Where other processes share the content: only one of them fetches a manifest at a time. */
+  readonly turns?: Turns | undefined;
   /** Called for each hit in memory. */
   readonly onUsed?: (digest: Digest) => void;
   /** Called for each manifest that is looked up. */
@@ -89,6 +93,16 @@ export function createManifests({
     return manifest;
   }
 
+  async function fetchInTurn(origin: UpstreamRepository, digest: Digest, asking?: Asking): Promise<Manifest> {
+    const end = await turns?.take(`${repositoryKey(origin)}@${digest}`);
+    try {
+      const stored = end && (await findCached(origin, digest));
+      return stored ?? (await fetch(origin, digest, asking));
+    } finally {
+      end?.();
+    }
+  }
+
   async function fetch(origin: UpstreamRepository, reference: string, asking?: Asking): Promise<Manifest> {
     return keep(origin, await origin.upstream.getManifest(origin.repository, reference, asking));
   }
@@ -118,7 +132,7 @@ export function createManifests({
         isOwn = true;
         const cached = await findCached(origin, digest);
         if (cached) return { manifest: cached, isCached: true };
-        const ask = async () => (await findEarlier(origin, digest, asking)) ?? fetch(origin, digest, asking);
+        const ask = async () => (await findEarlier(origin, digest, asking)) ?? fetchInTurn(origin, digest, asking);
         return { manifest: await negativeCache(question, ask), isCached: false };
       });
       onLookup(isCached ? 'hit' : isOwn ? 'miss' : 'coalesced');

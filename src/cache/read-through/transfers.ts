@@ -22,8 +22,16 @@ interface TransferRequest {
   readonly openPart?: OpenPart | undefined;
   /** Of the client that asks. */
   readonly signal?: AbortSignal | undefined;
+  /** Awaited before the body is opened. A blob that has been stored meanwhile takes the place of the transfer. */
+  readonly takeTurn?: ((signal: AbortSignal) => Promise<Turn>) | undefined;
   /** Called when the whole body was received, verified and stored. Until it resolves, new requests join the transfer. */
   readonly onStored?: (size: number) => Promise<void>;
+}
+
+interface Turn {
+  readonly stored: Blob | undefined;
+  /** Called once the transfer is over, or could not begin. */
+  end(): void;
 }
 
 export interface TransfersDeps {
@@ -49,9 +57,24 @@ export function createTransfers({ content, onFailed, onWrongPart = () => {} }: T
   const opening = createSingleFlight<Blob>();
   const growing = new Map<string, Blob>();
 
-  async function start(
+  async function start(request: TransferRequest, signal: AbortSignal): Promise<Blob> {
+    const { end = () => {}, stored } = (await request.takeTurn?.(signal)) ?? {};
+    if (!stored) {
+      try {
+        return await begin(request, signal, end);
+      } catch (error) {
+        end();
+        throw error;
+      }
+    }
+    end();
+    return stored;
+  }
+
+  async function begin(
     { key, digest, openBody, openPart, onStored }: TransferRequest,
     signal: AbortSignal,
+    onEnded: () => void,
   ): Promise<Blob> {
     const { body, size } = await openBody(signal);
     const expected = { digest, size };
@@ -71,13 +94,14 @@ export function createTransfers({ content, onFailed, onWrongPart = () => {} }: T
       isStored = true;
       await onStored?.(stored.size);
     };
-    finish().then(
-      () => growing.delete(key),
-      error => {
-        growing.delete(key);
-        onFailed(digest, error);
-      },
-    );
+    const end = () => {
+      growing.delete(key);
+      onEnded();
+    };
+    finish().then(end, error => {
+      end();
+      onFailed(digest, error);
+    });
     return blob;
 
     async function pass(range?: ByteRange): Promise<ReadableStream<Uint8Array>> {

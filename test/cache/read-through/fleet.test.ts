@@ -1,20 +1,25 @@
-// Several processes with the same records: what one of them has asked an upstream holds for all of them.
-import { mkdtemp, rm } from 'node:fs/promises';
+// Several processes with the same records: what one of them has asked an upstream holds for all of them, and what it has fetched, where they
+// share a store.
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { createBlobs } from '../../../src/cache/read-through/blobs.ts';
-import { createLinks } from '../../../src/cache/read-through/links.ts';
+import { createLinks, createSharedLinks } from '../../../src/cache/read-through/links.ts';
 import { createManifests } from '../../../src/cache/read-through/manifests.ts';
+import { createSharedContent, createTurns } from '../../../src/cache/read-through/shared-content.ts';
 import { createTags } from '../../../src/cache/read-through/tags.ts';
-import { createDiskStore } from '../../../src/content/disk.ts';
+import { createDiskStore, type DiskStore } from '../../../src/content/disk.ts';
+import type { VerifiedFile } from '../../../src/content/store.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
+import { RegistryError } from '../../../src/oci/errors.ts';
 import { mediaTypes } from '../../../src/oci/media-type.ts';
 import { createCachedRegistries } from '../../../src/pull/registries.ts';
 import type { Registry } from '../../../src/pull/registry.ts';
 import { createSharedLocks } from '../../../src/state/locks.ts';
-import type { RecordStore } from '../../../src/state/store.ts';
+import { type RecordStore, RecordStoreAway } from '../../../src/state/store.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { createMemoryStore } from '../../support/memory-records.ts';
 import { PATIENT } from '../../support/patience.ts';
@@ -30,22 +35,53 @@ const [old, moved] = ['old', 'moved'].map(name =>
 let registry: TestRegistry;
 let records: RecordStore;
 let nowMs: number;
+let sharedDirectory: string;
+let sharedStore: DiskStore;
+/** Called before each use of the shared store. */
+let useShared: () => void;
 
 beforeEach(async () => {
+  sharedDirectory = await mkdtemp(join(tmpdir(), 'veneer-fleet-shared-'));
+  sharedStore = await createDiskStore({ directory: sharedDirectory });
+  useShared = () => {};
   nowMs = Date.UTC(2030, 0, 1);
   registry = await startRegistry();
   const store = createMemoryStore({ now: () => new Date(nowMs) });
   records = { ...store, locks: createSharedLocks({ store, pollMs: 10 }) };
 });
 
-afterEach(() => registry.close());
+afterEach(async () => {
+  await registry.close();
+  await sharedStore.close();
+  await rm(sharedDirectory, { recursive: true });
+});
 
-/** `aheadMs`: of its clock. */
-async function createReplica({ aheadMs = 0 } = {}): Promise<Registry> {
+const shared: Parameters<typeof createSharedContent>[0]['shared'] = {
+  async find(digest) {
+    useShared();
+    return sharedStore.find(digest);
+  },
+  async open(digest, range) {
+    useShared();
+    return sharedStore.open(digest, range);
+  },
+  async read(digest, maxBytes) {
+    useShared();
+    return sharedStore.read(digest, maxBytes);
+  },
+  async store({ path }: VerifiedFile) {
+    useShared();
+    await sharedStore.put(await readFile(path));
+  },
+};
+
+/** `aheadMs`: of its clock; `waitMs`: how long it waits for its turn. */
+async function createReplica({ aheadMs = 0, waitMs = MINUTE } = {}): Promise<Registry> {
   const now = () => new Date(nowMs + aheadMs);
   const memory = createMemory();
   const directory = await mkdtemp(join(tmpdir(), 'veneer-fleet-'));
-  const content = await createDiskStore({ directory });
+  const cache = await createDiskStore({ directory });
+  const content = createSharedContent({ cache, shared, onFailed: () => {} });
   const upstreams = createUpstreams({
     memory,
     entries: { lab: { url: registry.url } },
@@ -59,16 +95,28 @@ async function createReplica({ aheadMs = 0 } = {}): Promise<Registry> {
     await content.close();
     await rm(directory, { recursive: true });
   });
-  const links = createLinks(createMemoryStore(), memory);
-  const manifests = createManifests({ memory, content, links });
+  const links = createSharedLinks(createLinks(createMemoryStore(), memory), records, now);
+  const turns = createTurns(records.locks, waitMs);
+  const manifests = createManifests({ memory, content, links, turns });
   const policy = { tagFreshnessMs: 5 * MINUTE, staleMaxAgeMs: 60 * MINUTE };
   const tags = createTags({ memory, records, now, policy, manifests });
-  const blobs = createBlobs({ content, links, onFailed: () => {} });
+  const blobs = createBlobs({ content, links, turns, onFailed: () => {} });
   return createCachedRegistries({ manifests, tags, blobs })(upstreams.get('lab'));
 }
 
 const putTag = (raw: Buffer) => registry.put('app', [{ mediaType: mediaTypes.ociIndex, raw, tags: ['1'] }]);
 const resolve = (replica: Registry): Promise<Digest> => replica.resolveTag('app', '1');
+const layer = Buffer.alloc(100_000, 'a layer');
+const layerDigest = digestOf(layer);
+const putLayer = (repository = 'app') =>
+  registry.put(repository, [{ mediaType: 'application/octet-stream', raw: layer }]);
+async function pull(replica: Registry, repository = 'app', signal?: AbortSignal): Promise<Digest> {
+  const blob = await replica.getBlob(repository, layerDigest, { signal });
+  return digestOf(await new Response(await blob.open()).bytes());
+}
+/** The transfer is over. */
+const isShared = () => expect.poll(() => records.get('shared-link', `lab/app@${layerDigest}`)).toBeDefined();
+const fetches = () => asked().filter(each => each.includes('/blobs/'));
 const asked = () => registry.requests.map(({ method, url }) => `${method} ${url.replace(/sha256:\w+/, 'digest')}`);
 
 describe('a tag', () => {
@@ -130,5 +178,121 @@ describe('a tag', () => {
     });
     expect(await resolve(second)).toBe(digest);
     expect(digestOf((await second.getManifest('app', digest)).raw)).toBe(digest);
+  });
+});
+
+describe('a shared store', () => {
+  beforeEach(() => {
+    putLayer();
+  });
+
+  test('has what one has fetched for the others, whether or not the upstream still has it', async () => {
+    const [first, second] = await Promise.all([createReplica(), createReplica()]);
+    putTag(old);
+    await resolve(first);
+    await pull(first);
+    await isShared();
+    registry.intercept((_, response) => {
+      response.writeHead(404).end();
+      return true;
+    });
+    expect(digestOf((await second.getManifest('app', digestOf(old))).raw)).toBe(digestOf(old));
+    expect(await second.headBlob('app', layerDigest)).toEqual({ size: layer.length });
+    expect(await pull(second)).toBe(layerDigest);
+    expect(fetches()).toHaveLength(1);
+  });
+
+  test('opens nothing for a repository that none of them was sent it for', async () => {
+    const [first, second] = await Promise.all([createReplica(), createReplica()]);
+    await pull(first);
+    await isShared();
+    await expect(pull(second, 'other')).rejects.toMatchObject({ status: 404 });
+    putLayer('other');
+    expect(await pull(second, 'other')).toBe(layerDigest);
+    expect(fetches().filter(each => each.startsWith('GET /v2/other/'))).toHaveLength(2);
+  });
+
+  test('gets a blob that all ask for at once from one of them', async () => {
+    const replicas = await Promise.all([createReplica(), createReplica(), createReplica()]);
+    expect(await Promise.all(replicas.map(replica => pull(replica)))).toEqual(replicas.map(() => layerDigest));
+    expect(fetches()).toHaveLength(1);
+  });
+
+  test('lets another fetch where the first one fails', async () => {
+    const replicas = await Promise.all([createReplica(), createReplica()]);
+    registry.intercept((_, response) => {
+      registry.intercept();
+      response.writeHead(500).end();
+      return true;
+    });
+    const results = await Promise.allSettled(replicas.map(replica => pull(replica)));
+    expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    expect(fetches()).toHaveLength(2);
+  });
+
+  /** Of another process; returns what ends it. */
+  async function holdTurn(): Promise<() => void> {
+    const begun = Promise.withResolvers<void>();
+    const over = Promise.withResolvers<void>();
+    void createSharedLocks({ store: records }).withLock(`fetch/lab/app@${layerDigest}`, () => {
+      begun.resolve();
+      return over.promise;
+    });
+    await begun.promise;
+    return over.resolve;
+  }
+
+  test('is waited for until the turn of a process that has died ends by itself', async () => {
+    await holdTurn();
+    const replica = await createReplica();
+    const waiting = pull(replica);
+    await setImmediate();
+    expect(fetches()).toEqual([]);
+    nowMs += 16_000;
+    expect(await waiting).toBe(layerDigest);
+  });
+
+  test('is not waited for for too long', async () => {
+    await holdTurn();
+    expect(await pull(await createReplica({ waitMs: 20 }))).toBe(layerDigest);
+  });
+
+  test('is not waited for by a client that leaves', async () => {
+    const end = await holdTurn();
+    const replica = await createReplica();
+    const leaving = new AbortController();
+    const waiting = pull(replica, 'app', leaving.signal);
+    leaving.abort(new Error('it has left'));
+    await expect(waiting).rejects.toThrow('it has left');
+    expect(fetches()).toEqual([]);
+    end();
+    expect(await pull(replica)).toBe(layerDigest);
+  });
+
+  test('that has lost content gets it again', async () => {
+    const [first, second] = await Promise.all([createReplica(), createReplica()]);
+    await pull(first);
+    await isShared();
+    await sharedStore.delete(layerDigest);
+    expect(await pull(second)).toBe(layerDigest);
+    await expect.poll(() => sharedStore.find(layerDigest)).toEqual({ size: layer.length });
+    expect(fetches()).toHaveLength(2);
+  });
+
+  test('that is away, or records that are, do not stop a pull, and are left alone for a while', async () => {
+    let uses = 0;
+    useShared = () => {
+      uses += 1;
+      throw new RegistryError('UNAVAILABLE', 'it does not answer', { status: 503 });
+    };
+    const replica = await createReplica();
+    expect(await pull(replica)).toBe(layerDigest);
+    putTag(old);
+    await resolve(replica);
+    expect(uses).toBe(1);
+    const away = () => Promise.reject(new RecordStoreAway('the database does not answer'));
+    const locks = createSharedLocks({ store: { write: away } });
+    records = { ...records, write: away, put: away, get: away, locks };
+    expect(await pull(await createReplica())).toBe(layerDigest);
   });
 });
