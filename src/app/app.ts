@@ -336,6 +336,7 @@ async function openAll(
       sweeps: [hosting.sweep, building.builds.sweep, building.sweepBuilders, caching.sweep, ruling.sweep],
       sharedSweeps: [
         tokenLayers.sweep,
+        hosting.sweepShared,
         ...(bucket ? [() => bucket.abortUploads(new Date(now().getTime() - MAX_UPLOAD_MS))] : []),
       ],
     }),

@@ -10,6 +10,7 @@ import { createGarbageCollector, type GarbageCollector } from '../hosted/gc/coll
 import { createQuota } from '../hosted/quota.ts';
 import { openLinkJournal } from '../hosted/repair/link-journal.ts';
 import { createHostedRepositories, type HostedRepositories } from '../hosted/repositories.ts';
+import { createSharedUploads } from '../hosted/repository/shared-uploads.ts';
 import { createHostedStore, type HostedChange } from '../hosted/store.ts';
 import { createRegistryEvents } from '../http/distribution/registry-events.ts';
 import { createMemory, type Memory } from '../memory.ts';
@@ -34,6 +35,8 @@ interface Hosting {
   readonly hosted: HostedRepositories;
   /** To be called every few minutes, while records and content match. */
   sweep(): Promise<void>;
+  /** The same, by one of the processes that share the records. */
+  sweepShared(): Promise<void>;
   readonly collector: GarbageCollector;
   readonly content: Pick<DiskStore, 'verify'>;
   /** By name: the prefixes without their slash. */
@@ -56,7 +59,7 @@ export async function createHosting(deps: {
   const { config, memory, reasonToKeep, onChange, reportDamage } = deps;
   const { now, deleteBy } = deps.clock;
   const directory = contentFolder(config.dataDir, 'hosted');
-  const { content, inventory, commit, noteVerified } = await deps.openContent('hosted', {
+  const { content, inventory, commit, parts, noteVerified } = await deps.openContent('hosted', {
     maxDamagedBytes: MAX_DAMAGED_BYTES,
     onDamaged: damage => void restore(damage),
   });
@@ -68,10 +71,12 @@ export async function createHosting(deps: {
   const isImmutable = createTagTest(immutableTags);
   const options = { sparse, deletes, uploadTimeoutMs, maxUploads, isImmutable, quota, onChange };
   const store = createHostedStore({ content, records, memory, now, options, reasonToKeep });
-  const hosted = createHostedRepositories(
-    store,
-    await createUploadFiles({ directory, commit, onCommitted: noteVerified }),
-  );
+  // One process alone sends an upload to the bucket once, when all of it is here.
+  const uploadFiles =
+    parts && commit && deps.records.locks.areShared
+      ? await createSharedUploads({ directory, commit, parts, records: store.records, now })
+      : await createUploadFiles({ directory, commit, onCommitted: noteVerified });
+  const hosted = createHostedRepositories(store, uploadFiles);
 
   /** Never rejects. */
   async function restore(damage: Damage): Promise<void> {
@@ -83,10 +88,8 @@ export async function createHosting(deps: {
   return {
     hosted,
     content,
-    async sweep() {
-      await hosted.expireUploads();
-      await journal.sweep();
-    },
+    sweep: journal.sweep,
+    sweepShared: hosted.expireUploads,
     collector: createGarbageCollector(store, {
       ...collect,
       deleteBy,

@@ -24,6 +24,7 @@ import {
 import { type Scrubber, type ScrubTotals, startScrubber } from '../content/scrubber.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { Damage } from '../content/verification.ts';
+import type { UploadParts } from '../hosted/repository/shared-uploads.ts';
 import type { RegistryEvents } from '../http/distribution/registry-events.ts';
 import type { Memory } from '../memory.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
@@ -50,6 +51,8 @@ interface ContentPlace extends ListedStore {
   /** Turns a verified file into content; absent: it is moved to its place on this disk. */
   readonly commit?: ((path: string, digest: Digest) => Promise<void>) | undefined;
   readonly noteVerified: DiskStore['noteVerified'];
+  /** Beside the content, in its bucket; absent on this disk. */
+  readonly parts?: UploadParts | undefined;
 }
 
 /** Everything but the content of upstreams, which is a cache. */
@@ -87,8 +90,8 @@ export function createOpenContent({
       const { bucket, cache, noteVerified } = remote;
       const { onDamaged } = options;
       const content = createBucketStore({ bucket, folder: FOLDERS[of], cache, memory, onDamaged, onFailed });
-      const { inventory, commit } = content;
-      return { content, inventory, commit, noteVerified, directory: contentFolder(dataDir, 'cache') };
+      const { inventory, commit, parts } = content;
+      return { content, inventory, commit, parts, noteVerified, directory: contentFolder(dataDir, 'cache') };
     }
     const content = await createDiskStore({ directory, memory, ...options });
     return { content, inventory: createInventory(directory), noteVerified: content.noteVerified, directory };

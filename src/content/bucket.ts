@@ -49,6 +49,8 @@ export interface Bucket {
    * this size stays, unless it `isReplaced`. Throws ContentMismatch, or StorageFailure for a file that cannot be read.
    */
   put(key: string, file: ObjectFile, options?: { readonly isReplaced?: boolean }): Promise<void>;
+  /** Makes one object of another, within the service; returns false where there is no such object. At most MAX_COPY_BYTES of it. */
+  copy(from: string, to: string): Promise<boolean>;
   delete(key: string): Promise<void>;
   /** In the order of keys, read page by page. */
   list(prefix: string): AsyncIterable<StoredObject>;
@@ -87,6 +89,10 @@ const MAX_LARGE_UPLOADS = 2;
 const SMALL_BYTES = 1024 * 1024;
 const MAX_SMALL_UPLOADS = 16;
 const RETRY_AFTER_SECONDS = 5;
+/** The limit of S3 for a copy in one request. */
+export const MAX_COPY_BYTES = 5 * 1024 ** 3;
+/** The service answers when it has copied all of it. */
+const COPY_MS = 300_000;
 
 /**
  * Does not ask the service anything. `onFault` is called with each new reason why it cannot be used, and with undefined when it is back.
@@ -235,6 +241,11 @@ export async function openBucket(
         if (!isReplaced && (await findObject(key))?.size === file.size) return;
         await use(() => (isReplaced ? upload(key, file, true) : uploadOnce(key, file)));
       });
+    },
+    async copy(from, to) {
+      const CopySource = [bucket, ...`${prefix}${from}`.split('/')].map(encodeURIComponent).join('/');
+      const command = new sdk.CopyObjectCommand({ Bucket: bucket, Key: prefix + to, CopySource });
+      return (await use(() => client.send(command, { requestTimeout: COPY_MS }))) !== undefined;
     },
     async delete(key) {
       await use(() => client.send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: prefix + key })));

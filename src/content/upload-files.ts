@@ -9,6 +9,7 @@ import { type BlobFiles, createBlobFiles } from './blob-files.ts';
 import { type BlockSums, createBlockSummer } from './block-sums.ts';
 import { readChunk } from './byte-stream.ts';
 import { createFileWriter } from './file-writer.ts';
+import type { VerifiedFile } from './store.ts';
 
 export interface UploadFiles {
   /** An empty file. `id` is a UUID that no other upload has. */
@@ -22,6 +23,11 @@ export interface UploadFiles {
   list(): Promise<readonly string[]>;
 }
 
+/** On this disk. */
+interface LocalUploadFiles extends UploadFiles {
+  create(id: string, algorithm: DigestAlgorithm): Promise<LocalUploadFile>;
+}
+
 /** Files of an earlier process are available again. */
 export async function createUploadFiles({
   directory,
@@ -32,7 +38,7 @@ export async function createUploadFiles({
   readonly commit?: BlobFiles['commit'] | undefined;
   /** The directory of an open disk store. */
   readonly directory: string;
-}): Promise<UploadFiles> {
+}): Promise<LocalUploadFiles> {
   const folder = join(directory, 'drafts');
   await mkdir(folder, { recursive: true });
   const files = commit ? { commit } : createBlobFiles(directory);
@@ -77,6 +83,18 @@ export interface UploadFile {
   truncate(size: number): Promise<void>;
   /** Turns the file into content, durable when it resolves. Throws ContentMismatch for other bytes, and leaves the file unchanged. */
   commit(expected: Digest): Promise<void>;
+  /**
+   * Shows what has arrived to all processes that share the records: absent where they share the file, or are one. What cannot be shown can be
+   * truncated.
+   */
+  readonly publish?: (() => Promise<void>) | undefined;
+  /** To be called once committed content is linked: removes what is left of the file. Never rejects. */
+  readonly clear?: (() => Promise<void>) | undefined;
+}
+
+export interface LocalUploadFile extends UploadFile {
+  /** The file as it is, synced, with its digest. */
+  seal(): Promise<VerifiedFile>;
 }
 
 interface UploadFileOptions {
@@ -96,7 +114,7 @@ export function createUploadFile({
   algorithm,
   files,
   onCommitted,
-}: UploadFileOptions): UploadFile {
+}: UploadFileOptions): LocalUploadFile {
   let size = initialSize;
   // Of all bytes in the file; undefined where some were received by another process.
   let hash = size === 0 ? createHash(algorithm) : undefined;
@@ -130,6 +148,18 @@ export function createUploadFile({
     }
   }
 
+  function seal(wanted: DigestAlgorithm, check: (actual: Digest) => void = () => {}): Promise<Digest> {
+    return withFile(path, constants.O_RDONLY, async file => {
+      const seen = hash && wanted === algorithm ? hash.copy() : await hashFile(file, size, wanted);
+      const actual = encodeDigest(wanted, seen);
+      check(actual);
+      const { size: onDisk } = await file.stat();
+      if (onDisk !== size) throw new Error(`a file of ${size} bytes has ${onDisk} on disk`);
+      await file.datasync();
+      return actual;
+    });
+  }
+
   return {
     get size() {
       return size;
@@ -143,18 +173,13 @@ export function createUploadFile({
       summer = createBlockSummer();
     },
     async commit(expected) {
-      await withFile(path, constants.O_RDONLY, async file => {
-        const wanted = digestAlgorithm(expected);
-        const seen = hash && wanted === algorithm ? hash.copy() : await hashFile(file, size, wanted);
-        const actual = encodeDigest(wanted, seen);
+      await seal(digestAlgorithm(expected), actual => {
         if (actual !== expected) throw new ContentMismatch(`the ${size} bytes have digest ${actual}, not ${expected}`);
-        const { size: onDisk } = await file.stat();
-        if (onDisk !== size) throw new Error(`a file of ${size} bytes has ${onDisk} on disk`);
-        await file.datasync();
       });
       await files.commit(path, expected);
       if (hash) onCommitted?.(expected, summer.finish());
     },
+    seal: async () => ({ path, size, digest: await seal(algorithm) }),
   };
 }
 

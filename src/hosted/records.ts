@@ -36,6 +36,10 @@ const uploadSchema = z.object({
   repository: z.string(),
   algorithm: z.enum(['sha256', 'sha512']),
   startedAt: z.iso.datetime(),
+  /** What has arrived, where it is in a bucket: in this order. */
+  parts: z.array(z.object({ digest: digestSchema, size: z.int().positive() })).optional(),
+  /** When the last part has arrived. */
+  receivedAt: z.iso.datetime().optional(),
 });
 
 export type TagRecord = z.infer<typeof tagSchema>;

@@ -3,7 +3,7 @@
 // time.
 import { stat } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
-import type { Bucket } from '../../content/bucket.ts';
+import { type Bucket, MAX_COPY_BYTES } from '../../content/bucket.ts';
 import type { DiskStore } from '../../content/disk.ts';
 import type { Inventory } from '../../content/inventory.ts';
 import {
@@ -29,6 +29,20 @@ export interface BucketStore extends ContentStore, Pick<DiskStore, 'verify'> {
   /** Stores the bytes of a verified file in the bucket alone. */
   store(file: VerifiedFile): Promise<void>;
   readonly inventory: Inventory;
+  /** Objects that are not content yet: `<folder>/uploads/<name>`. Sealed files, of which the cache has a copy. */
+  readonly parts: BucketParts;
+}
+
+interface BucketParts {
+  /** Stores a verified and synced file, which is moved. */
+  put(name: string, file: VerifiedFile): Promise<void>;
+  /** The bytes of an object with this digest; undefined where it is absent. The caller reads the stream to its end or cancels it. */
+  open(name: string, digest: Digest): Promise<ReadableStream<Uint8Array> | undefined>;
+  /** Makes content of an object with this digest within the service. Returns false where that cannot be done. */
+  promote(name: string, content: Omit<VerifiedFile, 'path'>): Promise<boolean>;
+  delete(name: string): Promise<void>;
+  /** Those whose names begin so. */
+  list(prefix: string): AsyncIterable<{ readonly name: string; readonly storedAt: Date }>;
 }
 
 interface BucketStoreDeps {
@@ -54,6 +68,7 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
   const damaged = new LRUCache<Digest, true>({ max: MAX_DAMAGED });
   const transfers = createTransfers({ content: cache, onFailed: (digest, error) => void noteFailed(digest, error) });
   const keyOf = (digest: Digest) => keyIn(folder, digest);
+  const uploads = `${folder}/uploads/`;
 
   async function find(digest: Digest): Promise<{ readonly size: number } | undefined> {
     if (damaged.has(digest)) return undefined;
@@ -170,6 +185,26 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
       await cache.adopt({ path, digest, size });
     },
     inventory: createBucketInventory(bucket, folder),
+    parts: {
+      async put(name, file) {
+        await bucket.put(uploads + name, file, { isReplaced: true });
+        await cache.adopt(file);
+      },
+      open: async (name, digest) => (await cache.open(digest)) ?? (await bucket.open(uploads + name))?.body,
+      async promote(name, { digest, size }) {
+        if (size > MAX_COPY_BYTES) return false;
+        const stored = damaged.has(digest) ? undefined : await bucket.find(keyOf(digest));
+        if (stored?.size !== size && !(await bucket.copy(uploads + name, keyOf(digest)))) return false;
+        damaged.delete(digest);
+        noteStored(digest, size);
+        return true;
+      },
+      delete: name => bucket.delete(uploads + name),
+      async *list(prefix) {
+        for await (const { key, storedAt } of bucket.list(uploads + prefix))
+          yield { name: key.slice(uploads.length), storedAt };
+      },
+    },
     async close() {},
   };
 }

@@ -1,11 +1,12 @@
 // Uploads of blobs. distribution-spec "Pushing blobs".
 import { isDiskFull } from '../../content/free-space.ts';
-import type { UploadFiles } from '../../content/upload-files.ts';
+import type { UploadFile, UploadFiles } from '../../content/upload-files.ts';
 import type { ByteRange } from '../../oci/bytes.ts';
 import type { Digest, DigestAlgorithm } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import { ContentMismatch } from '../../oci/verify.ts';
+import { RecordConflict, RecordStoreAway, RecordStoreBusy } from '../../state/store.ts';
 import { linkBlob } from '../links.ts';
 import { type HostedStore, refuseFullDisk } from '../store.ts';
 import { createSessions, type Session } from './upload-sessions.ts';
@@ -22,7 +23,7 @@ export interface Uploads {
   append(repository: string, id: string, chunk: Chunk): Promise<UploadStatus>;
   /**
    * Appends the last chunk, if any, like `append`, with its errors; then verifies everything, and links the blob. Throws DIGEST_INVALID for
-   * other bytes; once everything has arrived, any error ends the upload, but UNAVAILABLE (503): the request may be sent again.
+   * other bytes; once everything has arrived, any error ends the upload, but those that pass, as UNAVAILABLE (503): the request may be sent again.
    */
   finish(repository: string, id: string, digest: Digest, chunk?: Chunk): Promise<void>;
   cancel(repository: string, id: string): Promise<void>;
@@ -49,6 +50,7 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
 
   async function append(session: Session, chunk: Chunk): Promise<void> {
     const { file, repository, id } = session;
+    const before = file.size;
     if (chunk.range && chunk.range.start !== file.size) {
       throw new RegistryError('RANGE_INVALID', `the next chunk of this upload must start at byte ${file.size}`, {
         detail: { size: file.size },
@@ -61,6 +63,17 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
     } catch (error) {
       // Its bytes would keep the disk full, and clients start over anyway.
       if (isDiskFull(error)) await sessions.end(session.id).catch(() => {});
+      else await publish(file, before).catch(() => {});
+      throw error;
+    }
+  }
+
+  /** Where the bytes cannot be shown to others, the client has to send them again. */
+  async function publish(file: UploadFile, before: number): Promise<void> {
+    try {
+      await file.publish?.();
+    } catch (error) {
+      await file.truncate(before).catch(() => {});
       throw error;
     }
   }
@@ -77,17 +90,19 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
   /** Where the bytes cannot be stored now, the upload goes back to `before`: the client can send its last request again. */
   async function finish(session: Session, digest: Digest, before: number): Promise<void> {
     const { id, repository, file } = session;
+    const { size } = file;
     try {
       await store.withLease(digest, async lease => {
         await file.commit(digest).catch(refuseMismatch);
-        const link = { repository, digest, size: file.size };
+        const link = { repository, digest, size };
         await store.withLock(() => linkBlob(store, link, { also: [records.uploads.deleting(id)] }), lease);
       });
+      void file.clear?.();
       await sessions.forget(id);
     } catch (error) {
       // Anything left after this is removed when it times out.
       const end = () => sessions.end(id).catch(() => {});
-      if (isStoreAway(error)) await file.truncate(before).catch(end);
+      if (mayPass(error)) await file.truncate(before).catch(end);
       else await end();
       throw error;
     }
@@ -101,7 +116,9 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
     get: (repository, id) => sessions.use(repository, id, async session => statusOf(session)),
     append: (repository, id, chunk) =>
       sessions.use(repository, id, async session => {
+        const before = session.file.size;
         await refuseFullDisk(() => append(session, chunk));
+        await refuseFullDisk(() => publish(session.file, before));
         return statusOf(session);
       }),
     finish: (repository, id, digest, chunk) =>
@@ -119,7 +136,9 @@ function statusOf({ id, file }: Session): UploadStatus {
   return { id, size: file.size };
 }
 
-function isStoreAway(error: unknown): boolean {
+/** Whether the same request may succeed later. */
+function mayPass(error: unknown): boolean {
+  if ([RecordStoreAway, RecordStoreBusy, RecordConflict].some(known => error instanceof known)) return true;
   return error instanceof RegistryError && error.code === 'UNAVAILABLE' && error.status === 503;
 }
 
