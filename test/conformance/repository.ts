@@ -4,6 +4,11 @@ import type { Answer, Sent, TestServer } from '../support/server.ts';
 import type { Content } from './documents.ts';
 import type { Group } from './groups.ts';
 
+/** A registry that tests of it start: one process, or several behind a balancer. */
+export type Registry = Pick<TestServer, 'send' | 'close'>;
+
+export type StartRegistry = () => Promise<Registry>;
+
 export interface Repository {
   readonly name: string;
   /** `path` begins after the name. */
@@ -17,7 +22,7 @@ export interface Repository {
   pushGroup(group: Group): Promise<void>;
 }
 
-export function openRepository(server: TestServer, name: string): Repository {
+export function openRepository(server: Pick<TestServer, 'send'>, name: string): Repository {
   const send: Repository['send'] = (method, path, sent) => server.send(method, `/v2/${name}${path}`, sent);
 
   async function startUpload(): Promise<string> {

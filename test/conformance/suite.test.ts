@@ -1,14 +1,10 @@
 // The OCI conformance suite itself, run where VENEER_CONFORMANCE names its executable. It is built from the sources of distribution-spec,
 // outside of this project: it cannot be installed as a module, and so it is no part of the tests that everybody runs.
-import { execFile } from 'node:child_process';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { generateImage } from '../support/images.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 import { startServer, type TestServer } from '../support/server.ts';
-
-const executable = process.env.VENEER_CONFORMANCE ?? '';
+import { EVERYTHING, runConformance } from './run-suite.ts';
 
 let registry: TestRegistry;
 let server: TestServer;
@@ -24,16 +20,7 @@ afterEach(async () => {
 });
 
 test('all of the suite passes, with every option on', { timeout: 300_000 }, async () => {
-  const summary = await runSuite({
-    OCI_VERSION: 'dev',
-    OCI_REPO1: 'local/conformance/repo1',
-    OCI_REPO2: 'local/conformance/repo2',
-    OCI_API_BLOBS_DIGEST_HEADER: 'true',
-    OCI_API_BLOBS_UPLOAD_CANCEL: 'true',
-    OCI_API_MANIFESTS_DIGEST_HEADER: 'true',
-    OCI_API_MANIFESTS_TAG_PARAM: 'true',
-    OCI_DATA_SPARSE: 'true',
-  });
+  const summary = await runSuite(EVERYTHING);
   expect(summary).toMatchObject({ FAIL: 0, Error: 0, Skip: 0, Disabled: 0 });
   expect(summary.Pass).toBeGreaterThan(1000);
 });
@@ -75,22 +62,7 @@ async function readOnly(name: string, { manifests, blobs }: Digests) {
   });
 }
 
-/** How many tests ended in which way. */
-async function runSuite(env: Readonly<Record<string, string>>): Promise<Readonly<Record<string, number>>> {
-  const target = { OCI_REGISTRY: `127.0.0.1:${server.port}`, OCI_TLS: 'disabled' };
-  const results = { OCI_RESULTS_DIR: join(server.directory, 'results') };
-  const run = promisify(execFile)(executable, [], {
-    cwd: server.directory,
-    env: { PATH: process.env.PATH, ...target, ...results, ...env },
-    maxBuffer: 256 * 1024 * 1024,
-  });
-  // It ends with 1 when a test fails; its report says which.
-  const { stdout } = await run.catch(error => ({ stdout: String(Object(error).stdout) }));
-  const [, report = ''] = /OCI Conformance Result: .*\n((?: {2}.*\n)+)/.exec(stdout) ?? [];
-  return Object.fromEntries(
-    [...report.matchAll(/^ {2}(\w+)\.*: +(\d+)$/gm)].map(([, name = '', count]) => [name, Number(count)]),
-  );
-}
+const runSuite = (env: Readonly<Record<string, string>>) => runConformance(server.port, server.directory, env);
 
 function putImage(): Digests {
   const platforms = ['linux/amd64', 'linux/arm64'];

@@ -75,18 +75,7 @@ async function openServer(directory: string, config: Settings, patience: Patienc
     port,
     directory,
     log,
-    async send(method, path, { headers = {}, body } = {}) {
-      const isStream = body instanceof Readable;
-      const length = isStream || body === undefined ? {} : { 'Content-Length': `${Buffer.byteLength(body)}` };
-      const sent = request({ port, host: '127.0.0.1', method, path, headers: { ...length, ...headers }, agent });
-      // After an answer, a body that nobody reads any more breaks.
-      sent.on('error', () => {});
-      if (isStream) body.pipe(sent);
-      else sent.end(body);
-      const [response]: IncomingMessage[] = await once(sent, 'response');
-      if (!response) throw new Error('no response');
-      return { status: response.statusCode ?? 0, headers: response.headers, body: await buffer(response) };
-    },
+    send: createSend(port, agent),
     async restart(other) {
       await stop();
       return openServer(directory, other, patience);
@@ -102,6 +91,23 @@ async function openServer(directory: string, config: Settings, patience: Patienc
     await new Promise(resolve => server.close(resolve));
     await app.close();
   }
+}
+
+/** Paths and headers go out as they are written, over the connections of the agent. `always` goes with each request. */
+export function createSend(port: number, agent: Agent, always: Sent['headers'] = {}): TestServer['send'] {
+  return async (method, path, { headers = {}, body } = {}) => {
+    const isStream = body instanceof Readable;
+    const length = isStream || body === undefined ? {} : { 'Content-Length': `${Buffer.byteLength(body)}` };
+    const all = { ...length, ...always, ...headers };
+    const sent = request({ port, host: '127.0.0.1', method, path, headers: all, agent });
+    // After an answer, a body that nobody reads any more breaks.
+    sent.on('error', () => {});
+    if (isStream) body.pipe(sent);
+    else sent.end(body);
+    const [response]: IncomingMessage[] = await once(sent, 'response');
+    if (!response) throw new Error('no response');
+    return { status: response.statusCode ?? 0, headers: response.headers, body: await buffer(response) };
+  };
 }
 
 /** The code of the first error of an answer. */
