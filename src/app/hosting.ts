@@ -69,7 +69,8 @@ export async function createHosting(deps: {
     config.hosted;
   const quota = await createQuota({ records, limits: quotas });
   const isImmutable = createTagTest(immutableTags);
-  const options = { sparse, deletes, uploadTimeoutMs, maxUploads, isImmutable, quota, onChange };
+  const limits = { uploadTimeoutMs, maxUploads, keepUploadsAfterMs: KEEP_UPLOADS_AFTER_MS };
+  const options = { sparse, deletes, ...limits, isImmutable, quota, onChange };
   const store = createHostedStore({ content, records, memory, now, options, reasonToKeep });
   // One process alone sends an upload to the bucket once, when all of it is here.
   const uploadFiles =
@@ -98,11 +99,15 @@ export async function createHosting(deps: {
     }),
     registries: new Map(names.map(name => [name, createHostedRegistry(hosted, name)])),
     async close() {
+      await hosted.close();
       await content.close();
       await journal.close();
     },
   };
 }
+
+/** Long enough for the next request of a client, and short beside what an upload costs that begins anew after a crash. */
+const KEEP_UPLOADS_AFTER_MS = 1_000;
 
 // What `veneer gc` opens in the data directory without a service, and the address of a running one; and where `veneer repair` works.
 

@@ -67,7 +67,8 @@ export function createFileWriter(
   };
 }
 
-async function writeAll(file: FileHandle, batch: readonly Uint8Array[], bytes: number): Promise<void> {
+/** Appends a batch of this many bytes to the file. */
+export async function writeAll(file: FileHandle, batch: readonly Uint8Array[], bytes: number): Promise<void> {
   const { bytesWritten } = await file.writev(batch);
   // After a partial write, only another try returns the error.
   if (bytesWritten < bytes) await file.writeFile(Buffer.concat(batch).subarray(bytesWritten));

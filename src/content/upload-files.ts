@@ -8,12 +8,12 @@ import { ContentMismatch } from '../oci/verify.ts';
 import { type BlobFiles, createBlobFiles } from './blob-files.ts';
 import { type BlockSums, createBlockSummer } from './block-sums.ts';
 import { readChunk } from './byte-stream.ts';
-import { createFileWriter } from './file-writer.ts';
+import { createFileWriter, writeAll } from './file-writer.ts';
 import type { VerifiedFile } from './store.ts';
 
 export interface UploadFiles {
   /** An empty file. `id` is a UUID that no other upload has. */
-  create(id: string, algorithm: DigestAlgorithm): Promise<UploadFile>;
+  create(id: string, algorithm: DigestAlgorithm, options?: CreateOptions): Promise<UploadFile>;
   /** The existing file; undefined where there is none. */
   open(id: string, algorithm: DigestAlgorithm): Promise<UploadFile | undefined>;
   /** When bytes were last received, by the clock of the file system; undefined where there is no such file. */
@@ -23,9 +23,14 @@ export interface UploadFiles {
   list(): Promise<readonly string[]>;
 }
 
+interface CreateOptions {
+  /** Whether it comes on disk only when it has to: by `keep`, by its commit, and by bytes that are not the last, or too many to hold. */
+  readonly isHeld?: boolean;
+}
+
 /** On this disk. */
 interface LocalUploadFiles extends UploadFiles {
-  create(id: string, algorithm: DigestAlgorithm): Promise<LocalUploadFile>;
+  create(id: string, algorithm: DigestAlgorithm, options?: CreateOptions): Promise<LocalUploadFile>;
 }
 
 /** Files of an earlier process are available again. */
@@ -44,11 +49,10 @@ export async function createUploadFiles({
   const files = commit ? { commit } : createBlobFiles(directory);
   const pathOf = (id: string) => join(folder, parseId(id));
   return {
-    async create(id, algorithm) {
-      const path = pathOf(id);
-      const file = await open(path, 'wx');
-      await file.close();
-      return createUploadFile({ path, size: 0, algorithm, files, onCommitted });
+    async create(id, algorithm, { isHeld = false } = {}) {
+      const file = createUploadFile({ path: pathOf(id), size: undefined, algorithm, files, onCommitted });
+      if (!isHeld) await file.keep();
+      return file;
     },
     async open(id, algorithm) {
       const path = pathOf(id);
@@ -75,10 +79,15 @@ async function findStats(path: string) {
 
 /** Calls on one file must not overlap. */
 export interface UploadFile {
-  /** Bytes on disk. Until they are committed, only a crash of the machine can lose them. */
+  /** Bytes on disk, or held until the commit. Those on disk can be lost only by a crash of the machine. */
   readonly size: number;
-  /** Appends `pieces`, as fast as the disk takes them. Bytes that arrived before an error are retained. */
-  append(pieces: AsyncIterable<Uint8Array>): Promise<void>;
+  /**
+   * Appends `pieces`, as fast as the disk takes them. Bytes that arrived before an error are retained. `isLast`: a commit follows, so that
+   * a few bytes need not be on disk before it.
+   */
+  append(pieces: AsyncIterable<Uint8Array>, options?: { readonly isLast?: boolean }): Promise<void>;
+  /** Puts it on disk, if it is not there: absent where it always is. */
+  readonly keep?: (() => Promise<void>) | undefined;
   /** Drops what arrived behind this size, so that it can be sent again. Throws where the file has become content. */
   truncate(size: number): Promise<void>;
   /** Turns the file into content, durable when it resolves. Throws ContentMismatch for other bytes, and leaves the file unchanged. */
@@ -93,14 +102,15 @@ export interface UploadFile {
 }
 
 export interface LocalUploadFile extends UploadFile {
+  keep(): Promise<void>;
   /** The file as it is, synced, with its digest. */
   seal(): Promise<VerifiedFile>;
 }
 
 interface UploadFileOptions {
   readonly path: string;
-  /** Bytes that are already in the file. */
-  readonly size: number;
+  /** Bytes that are already in the file; undefined where it does not exist. */
+  readonly size: number | undefined;
   /** The algorithm that hashes the bytes as they arrive. Digests of any other are computed from the file. */
   readonly algorithm: DigestAlgorithm;
   readonly files: Pick<BlobFiles, 'commit'>;
@@ -115,12 +125,71 @@ export function createUploadFile({
   files,
   onCommitted,
 }: UploadFileOptions): LocalUploadFile {
-  let size = initialSize;
+  let size = initialSize ?? 0;
+  let isOnDisk = initialSize !== undefined;
+  /** All bytes, while it is not on disk. */
+  let held: Uint8Array[] = [];
   // Of all bytes in the file; undefined where some were received by another process.
   let hash = size === 0 ? createHash(algorithm) : undefined;
   let summer = createBlockSummer();
 
-  async function write(file: FileHandle, pieces: AsyncIterable<Uint8Array>): Promise<void> {
+  async function writeOn(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
+    await withFile(path, isOnDisk ? APPEND : 'wx', async file => {
+      const before = held;
+      if (!isOnDisk) [isOnDisk, held, size] = [true, [], 0];
+      if (before.length > 0) await write(file, before);
+      await write(file, pieces);
+    });
+  }
+
+  async function keep(): Promise<void> {
+    if (!isOnDisk) await writeOn([]);
+  }
+
+  /** Holds the last pieces, and returns what has too many of them: they are to be written. */
+  async function hold(pieces: AsyncIterable<Uint8Array>): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const source = pieces[Symbol.asyncIterator]();
+    try {
+      while (size <= MAX_HELD_BYTES) {
+        const { done, value } = await source.next();
+        if (done) return undefined;
+        held.push(value);
+        size += value.byteLength;
+      }
+    } catch (error) {
+      await keep();
+      throw error;
+    }
+    return { [Symbol.asyncIterator]: () => source };
+  }
+
+  /** A commit of what is held writes it at once. */
+  async function commitHeld(expected: Digest): Promise<void> {
+    const wanted = digestAlgorithm(expected);
+    const seen = createHash(wanted);
+    const sums = createBlockSummer();
+    for (const piece of held) {
+      seen.update(piece);
+      sums.update(piece);
+    }
+    requireEqual(encodeDigest(wanted, seen), expected);
+    await withFile(path, 'wx', async file => {
+      isOnDisk = true;
+      // Whoever reads it here once more finds the bytes that it has.
+      hash = undefined;
+      await writeAll(file, held, size);
+      await file.datasync();
+    });
+    held = [];
+    await files.commit(path, expected);
+    onCommitted?.(expected, sums.finish());
+  }
+
+  function requireEqual(actual: Digest, expected: Digest): void {
+    if (actual !== expected) throw new ContentMismatch(`the ${size} bytes have digest ${actual}, not ${expected}`);
+  }
+
+  async function write(file: FileHandle, pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
     const before = size;
     let received = size;
     const writer = createFileWriter(file, {
@@ -148,7 +217,8 @@ export function createUploadFile({
     }
   }
 
-  function seal(wanted: DigestAlgorithm, check: (actual: Digest) => void = () => {}): Promise<Digest> {
+  async function seal(wanted: DigestAlgorithm, check: (actual: Digest) => void = () => {}): Promise<Digest> {
+    await keep();
     return withFile(path, constants.O_RDONLY, async file => {
       const seen = hash && wanted === algorithm ? hash.copy() : await hashFile(file, size, wanted);
       const actual = encodeDigest(wanted, seen);
@@ -164,18 +234,26 @@ export function createUploadFile({
     get size() {
       return size;
     },
-    append: pieces => withFile(path, APPEND, file => write(file, pieces)),
+    async append(pieces, { isLast = false } = {}) {
+      const left = isLast && !isOnDisk ? await hold(pieces) : pieces;
+      if (left) await writeOn(left);
+    },
+    keep,
     async truncate(to) {
       if (to === size) return;
+      if (!isOnDisk) {
+        held = [];
+        size = to;
+        return;
+      }
       await withFile(path, constants.O_WRONLY, file => file.truncate(to));
       size = to;
       hash = to === 0 ? createHash(algorithm) : undefined;
       summer = createBlockSummer();
     },
     async commit(expected) {
-      await seal(digestAlgorithm(expected), actual => {
-        if (actual !== expected) throw new ContentMismatch(`the ${size} bytes have digest ${actual}, not ${expected}`);
-      });
+      if (!isOnDisk) return commitHeld(expected);
+      await seal(digestAlgorithm(expected), actual => requireEqual(actual, expected));
       await files.commit(path, expected);
       if (hash) onCommitted?.(expected, summer.finish());
     },
@@ -185,6 +263,9 @@ export function createUploadFile({
 
 /** Of each upload, beside as much that is being written: a file takes few large writes, and many uploads little memory. */
 const MAX_WAITING_BYTES = 256 * 1024;
+
+/** A blob up to this size needs no file before its commit: it is written and synced at once. */
+const MAX_HELD_BYTES = 256 * 1024;
 
 /** Not 'a', which would recreate a removed file. */
 const APPEND = constants.O_WRONLY | constants.O_APPEND;
@@ -199,7 +280,7 @@ async function hashFile(file: FileHandle, size: number, algorithm: DigestAlgorit
   return hash;
 }
 
-async function withFile<T>(path: string, flags: number, work: (file: FileHandle) => Promise<T>): Promise<T> {
+async function withFile<T>(path: string, flags: number | 'wx', work: (file: FileHandle) => Promise<T>): Promise<T> {
   const file = await open(path, flags);
   try {
     return await work(file);

@@ -1,7 +1,7 @@
 // Links: the records of a repository's content that a push or mount adds and a removal deletes, all at once. Content is stored once for all
 // repositories, and read only through a link. Everything that writes is to be called inside `withLock`.
 import { type Digest, parseDigest } from '../oci/digest.ts';
-import { type Change, keysOf } from '../state/store.ts';
+import { type Change, keysOf, type Lock } from '../state/store.ts';
 import {
   type BlobRecord,
   holderKey,
@@ -201,24 +201,90 @@ export async function findBlob(
   return found?.size === link?.size ? link : undefined;
 }
 
-/** Links stored content, or records that it was pushed again. Writes `also` with it. */
-export async function linkBlob(
-  store: HostedStore,
-  link: BlobLink,
-  { also = [], at = store.now() }: { readonly also?: readonly Change[]; readonly at?: Date } = {},
-): Promise<void> {
+/** Links stored content, or records that it was pushed again. */
+export async function linkBlob(store: HostedStore, link: BlobLink, at = store.now()): Promise<void> {
+  await linkBlobs(store, [{ link }], at);
+}
+
+interface LinkWork {
+  readonly link: BlobLink;
+  /** Written with the link. */
+  readonly also?: readonly Change[] | undefined;
+}
+
+/** All of one repository, in one transaction. */
+async function linkBlobs(store: HostedStore, works: readonly LinkWork[], at = store.now()): Promise<void> {
   const { records, options } = store;
-  const { repository, digest, size } = link;
-  const key = linkKey(repository, digest);
-  const isNew = !(await records.blobs.has(key));
-  const accounts = isNew ? await options.quota.account(repository, digest, size) : [];
+  const pushedAt = at.toISOString();
+  const fresh = new Map<Digest, BlobLink>();
+  for (const { link } of works) {
+    if (!(await records.blobs.has(linkKey(link.repository, link.digest)))) fresh.set(link.digest, link);
+  }
+  const [first] = fresh.values();
+  const bytes = fresh.values().reduce((sum, { size }) => sum + size, 0);
   await records.write([
-    ...accounts,
-    records.blobs.putting(key, { size, pushedAt: at.toISOString() }),
-    records.holders.putting(holderKey(digest, 'blob', repository), {}),
-    ...also,
+    ...(first ? await options.quota.account(first.repository, first.digest, bytes) : []),
+    ...works.flatMap(({ link: { repository, digest, size }, also = [] }) => [
+      records.blobs.putting(linkKey(repository, digest), { size, pushedAt }),
+      records.holders.putting(holderKey(digest, 'blob', repository), {}),
+      ...also,
+    ]),
   ]);
-  await options.onChange(changeOf('push', link));
+  for (const { link } of works) await options.onChange(changeOf('push', link));
+}
+
+/** Links stored content inside the lock; `also` is written with it, and `lease` is that of the content. */
+type BlobLinker = (
+  link: BlobLink,
+  options: { readonly also: readonly Change[]; readonly lease: Lock | undefined },
+) => Promise<void>;
+
+interface WaitingLink extends LinkWork {
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** What waits for the lock is linked together: a transaction waits for the disk, however much is in it. */
+export function createBlobLinker(store: HostedStore): BlobLinker {
+  const waiting = new Map<string, WaitingLink[]>();
+
+  /** Where all of them cannot be linked, each is for itself. */
+  async function linkAll(works: readonly WaitingLink[]): Promise<void> {
+    try {
+      await linkBlobs(store, works);
+      for (const { resolve } of works) resolve();
+    } catch (error) {
+      if (works.length === 1) works[0]?.reject(error);
+      else for (const work of works) await linkAll([work]);
+    }
+  }
+
+  async function linkWaiting(repository: string): Promise<void> {
+    const take = () => {
+      const works = waiting.get(repository) ?? [];
+      waiting.delete(repository);
+      return works;
+    };
+    await store
+      .withLock(() => linkAll(take()))
+      .catch(error => {
+        for (const { reject } of take()) reject(error);
+      });
+  }
+
+  return (link, { also, lease }) => {
+    // The fence of a lease is of one content alone.
+    if (lease) return store.withLock(() => linkBlobs(store, [{ link, also }]), lease);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const works = waiting.get(link.repository);
+    if (works) {
+      works.push({ link, also, resolve, reject });
+    } else {
+      waiting.set(link.repository, [{ link, also, resolve, reject }]);
+      void linkWaiting(link.repository);
+    }
+    return promise;
+  };
 }
 
 /** Unlinks a blob, and deletes its content with the last link. */

@@ -34,6 +34,8 @@ export interface HostedRepositories {
   restore(digest: Digest): Promise<{ readonly repositories: readonly string[]; readonly isRestored: boolean }>;
   /** Removes uploads that received no bytes for longer than their time-out. */
   expireUploads(): Promise<void>;
+  /** Uploads in progress survive the process from now on. */
+  close(): Promise<void>;
 }
 
 interface NamesPage {
@@ -44,7 +46,7 @@ interface NamesPage {
 
 /** Allows garbage collection on the same store. */
 export function createHostedRepositories(store: HostedStore, uploadFiles: UploadFiles): HostedRepositories {
-  const { expire, ...uploads } = createUploads(store, uploadFiles);
+  const { expire, close, ...uploads } = createUploads(store, uploadFiles);
   const { restore, ...manifests } = createManifests(store);
   return {
     uploads,
@@ -60,6 +62,7 @@ export function createHostedRepositories(store: HostedStore, uploadFiles: Upload
       return { repositories, isRestored: await restore(digest) };
     },
     expireUploads: expire,
+    close,
   };
 }
 

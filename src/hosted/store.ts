@@ -41,6 +41,11 @@ export interface HostedStore {
 export interface HostedOptions {
   /** How long an upload may go without receiving bytes. */
   readonly uploadTimeoutMs: number;
+  /**
+   * How long an upload may be known to this process alone, from its beginning, unless a request adds to it: most end at once, and save a
+   * record and a file. A crash in that time ends it.
+   */
+  readonly keepUploadsAfterMs: number;
   /** How many uploads may be in progress in a repository; further ones are refused with TOOMANYREQUESTS. */
   readonly maxUploads: number;
   readonly sparse: Sparse;
@@ -95,6 +100,8 @@ export function createHostedStore(deps: {
   const records = createHostedRecords(createFencedRecords(deps.records, () => held?.fence ?? []));
   /** By this process. */
   const leases = new Map<Digest, number>();
+  /** In progress. */
+  const deletions = new Map<Digest, Promise<void>>();
 
   const withLock: HostedStore['withLock'] = (work, lease) =>
     refuseFullDisk(() =>
@@ -119,7 +126,14 @@ export function createHostedStore(deps: {
     return others.some(key => key !== own);
   }
 
+  /** Registered before the leases are looked at, and leases are counted before this is: one of the two sees the other. */
   async function deleteUnlinked(digest: Digest): Promise<void> {
+    const deleting = deleteUnleased(digest);
+    deletions.set(digest, deleting);
+    await deleting.finally(() => deletions.delete(digest));
+  }
+
+  async function deleteUnleased(digest: Digest): Promise<void> {
     if (reasonToKeep() !== undefined || (await isNeeded(digest))) return;
     await held?.confirm();
     await content.delete(digest);
@@ -145,10 +159,10 @@ export function createHostedStore(deps: {
     let wasStray = true;
     try {
       return await lease(digest, key, async lock => {
-        // Waits for the lock: a deletion of this very content may be in progress, and would remove what is stored now.
-        wasStray = await withLock(
-          async () => !(await isNeededBesides(digest, key)) && (await content.find(digest)) !== undefined,
-        );
+        const isStray = async () => !(await isNeededBesides(digest, key)) && (await content.find(digest)) !== undefined;
+        // A deletion of this very content may be in progress, and would remove what is stored now.
+        await deletions.get(digest)?.catch(() => {});
+        wasStray = await (locks.areShared ? withLock(isStray) : isStray());
         return await refuseFullDisk(() => work(lock));
       });
     } catch (error) {
@@ -193,6 +207,7 @@ function createFencedRecords(store: RecordStore, findFence: () => readonly Expec
 
 const DEFAULT_OPTIONS: HostedOptions = {
   uploadTimeoutMs: 24 * 3600 * 1000,
+  keepUploadsAfterMs: 0,
   maxUploads: 1_000,
   sparse: 'indexes',
   deletes: { tags: true, manifests: true, blobs: true },

@@ -1,13 +1,19 @@
 // Drafts: bytes that arrive in pieces, over several requests and restarts.
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { mkdtemp, readdir, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createBlobFiles } from '../../src/content/blob-files.ts';
 import { createDiskStore } from '../../src/content/disk.ts';
 import { listContent } from '../../src/content/inventory.ts';
 import type { ContentStore } from '../../src/content/store.ts';
-import { createUploadFile, createUploadFiles, type UploadFiles } from '../../src/content/upload-files.ts';
+import {
+  createUploadFile,
+  createUploadFiles,
+  type UploadFile,
+  type UploadFiles,
+} from '../../src/content/upload-files.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { ContentMismatch } from '../../src/oci/verify.ts';
 
@@ -38,6 +44,82 @@ async function* brokenAfter(content: Uint8Array): AsyncGenerator<Uint8Array> {
 }
 
 const path = () => join(directory, 'drafts', id);
+
+describe('a file that is held', () => {
+  const small = bytes.subarray(0, 200_000);
+  const create = (algorithm: 'sha256' | 'sha512' = 'sha256') => uploadFiles.create(id, algorithm, { isHeld: true });
+  const isLast = true;
+
+  test.each(['sha256', 'sha512'] as const)('is on disk only as content of its %s', async algorithm => {
+    const file = await create('sha256');
+    await file.append(piecesOf(small), { isLast });
+    expect([file.size, await uploadFiles.list()]).toEqual([small.byteLength, []]);
+    await file.commit(digestOf(small, algorithm));
+    expect(small.equals((await store.read(digestOf(small, algorithm), bytes.length)) ?? Buffer.of())).toBe(true);
+    expect(await uploadFiles.list()).toEqual([]);
+  });
+
+  test('may be empty', async () => {
+    await (await create()).commit(digestOf(Buffer.of()));
+    expect(await store.find(digestOf(Buffer.of()))).toEqual({ size: 0 });
+  });
+
+  test('tells the sums of its content', async () => {
+    const sums: number[] = [];
+    uploadFiles = await createUploadFiles({ directory, onCommitted: (_, { size }) => sums.push(size) });
+    const file = await create();
+    await file.append(piecesOf(small), { isLast });
+    await file.commit(digestOf(small));
+    expect(sums).toEqual([small.byteLength]);
+  });
+
+  test.each([
+    ['kept', 0, (file: UploadFile) => file.keep?.()],
+    ['given bytes that are not the last', 100, (file: UploadFile) => file.append(piecesOf(bytes.subarray(0, 100)))],
+    ['given too many', 400_000, (file: UploadFile) => file.append(piecesOf(bytes.subarray(0, 400_000)), { isLast })],
+    [
+      'given bytes that break off',
+      100,
+      (file: UploadFile) => file.append(brokenAfter(bytes.subarray(0, 100)), { isLast }).catch(() => {}),
+    ],
+  ])('is on disk once it was %s, and continues there', async (_, size, work) => {
+    const file = await create();
+    await work(file);
+    expect([file.size, (await stat(path())).size]).toEqual([size, size]);
+    await file.append(piecesOf(bytes.subarray(size)), { isLast });
+    await file.commit(digestOf(bytes));
+    expect(bytes.equals((await store.read(digestOf(bytes), bytes.length)) ?? Buffer.of())).toBe(true);
+  });
+
+  test('keeps nothing of other bytes than the promised ones', async () => {
+    const file = await create();
+    await file.append(piecesOf(small), { isLast });
+    await expect(file.commit(digestOf(bytes))).rejects.toBeInstanceOf(ContentMismatch);
+    expect([await store.find(digestOf(bytes)), await uploadFiles.list()]).toEqual([undefined, []]);
+  });
+
+  test('drops what arrived, before and after a commit that failed, and takes it again', async () => {
+    let isAway = true;
+    const { commit } = createBlobFiles(directory);
+    uploadFiles = await createUploadFiles({
+      directory,
+      async commit(file, digest) {
+        if (isAway) throw new Error('away');
+        await commit(file, digest);
+      },
+    });
+    const file = await create();
+    await file.append(piecesOf(small), { isLast });
+    await file.truncate(0);
+    await file.append(piecesOf(small), { isLast });
+    await expect(file.commit(digestOf(small))).rejects.toThrow('away');
+    await file.truncate(0);
+    isAway = false;
+    await file.append(piecesOf(small), { isLast });
+    await file.commit(digestOf(small));
+    expect(small.equals((await store.read(digestOf(small), bytes.length)) ?? Buffer.of())).toBe(true);
+  });
+});
 
 describe('a file', () => {
   test.each(['sha256', 'sha512'] as const)('becomes content of its %s, and is no file any more', async algorithm => {

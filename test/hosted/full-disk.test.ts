@@ -44,6 +44,7 @@ async function brokenUploadFiles(change: (file: UploadFile) => Partial<UploadFil
       append: broken.append ?? file.append,
       commit: broken.commit ?? file.commit,
       truncate: file.truncate,
+      keep: file.keep,
       get size() {
         return file.size;
       },
@@ -51,7 +52,7 @@ async function brokenUploadFiles(change: (file: UploadFile) => Partial<UploadFil
   };
   return {
     ...uploadFiles,
-    create: async (id, algorithm) => breakIt(await uploadFiles.create(id, algorithm)),
+    create: async (id, algorithm, options) => breakIt(await uploadFiles.create(id, algorithm, options)),
     async open(id, algorithm) {
       const file = await uploadFiles.open(id, algorithm);
       return file && breakIt(file);

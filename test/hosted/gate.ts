@@ -62,6 +62,7 @@ export function createGate(scheduler: fc.Scheduler | undefined, options: GateOpt
     append: reading(file.append),
     commit: writing(file.commit),
     truncate: writing(file.truncate),
+    keep: file.keep,
     get size() {
       return file.size;
     },

@@ -182,6 +182,7 @@ async function schedule(place: Place, scheduler: fc.Scheduler): Promise<Partial<
         return {
           append: file.append,
           truncate: file.truncate,
+          keep: file.keep,
           commit: scheduler.scheduleFunction(file.commit),
           get size() {
             return file.size;

@@ -91,7 +91,7 @@ async function restoreBlob(
   const record = await store.records.blobs.get(key);
   if (record && record.pushedAt >= pushedAt) return;
   if ((await store.content.find(digest))?.size !== size) return void lost.push(key);
-  await linkBlob(store, { repository, digest, size }, { at: new Date(pushedAt) });
+  await linkBlob(store, { repository, digest, size }, new Date(pushedAt));
   if (!record) rebuilt.blobs += 1;
 }
 

