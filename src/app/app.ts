@@ -209,7 +209,6 @@ async function openAll(
         log,
         now,
         records,
-        ownRecords,
         memory,
         tokenLayers,
         caching,
@@ -238,7 +237,7 @@ async function openAll(
   const buildRate = createBuildRateLimiter(config.builds.rate, { records, now });
   const building = closing(
     await createBuilding({
-      ...{ config, log, now, mayDelete, records: ownRecords, memory, pulling },
+      ...{ config, log, now, mayDelete, records, memory, pulling },
       onDamagedContext: reportLost('contexts'),
       openContent,
       hosted: hosting.hosted,

@@ -205,6 +205,7 @@ function buildsPolicy({ builds, tokens }: Config, limitsAnonymous: boolean): Bui
     maxLogBytes: builds.maxLogBytes,
     infrastructureRetries: builds.retries,
     maxStarts: MAX_STARTS,
+    failureMemoryMs: builds.failureMemoryMs,
   };
 }
 

@@ -43,8 +43,6 @@ interface PullingDeps {
   readonly log: Logger;
   readonly now: () => Date;
   readonly records: RecordStore;
-  /** As in `Recording`. */
-  readonly ownRecords: RecordStore;
   readonly memory: Memory;
   readonly tokenLayers: TokenLayers;
   readonly caching: Pick<Caching, 'content' | 'upstreams'>;
@@ -162,7 +160,7 @@ function ownHosts({ publicUrl, hosts, listen: { host, port } }: Config): Readonl
 }
 
 function createRecipeLayer(
-  { config, log, now, ownRecords, memory, building, observer }: PullingDeps,
+  { config, log, now, records, memory, building, observer }: PullingDeps,
   recipes: Recipes,
   logAddress: LogAddress,
 ): RecipeLayer {
@@ -171,7 +169,7 @@ function createRecipeLayer(
     find: async id => (await building).builds.find(id),
     wait: async (id, signal) => (await building).builds.wait(id, signal),
   };
-  const images = createRecipeImages(ownRecords, builds);
+  const images = createRecipeImages(records, builds);
   const withRecipes = createWithRecipes({
     ...{ recipes, builds, images, logAddress, memory, now, timeWait: observer.timeWait },
     startRecipe: async (match, target) => (await building).startRecipe(match, target),

@@ -18,7 +18,7 @@ interface Recording {
   readonly records: ServiceStore;
   /** The records of the cache, which belongs to this data directory: the same store, unless that is a database. */
   readonly cacheRecords: ServiceStore;
-  /** Of work that the process that began it does to its end, and takes up again after a restart, such as builds. */
+  /** Of work that the process that began it does to its end, and takes up again after a restart, such as scans. */
   readonly ownRecords: ServiceStore;
   /** Changes whenever any of them does: see RecordStore. */
   version(): number | undefined;

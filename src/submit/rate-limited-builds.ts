@@ -76,7 +76,7 @@ export function createStartBuildForPull({
     if (!requester) return builds.submit(await plan(), { caller: NOBODY, priority: PULL_PRIORITY, isShared: true });
     await limiter.consume(requester, platforms);
     const spec = await plan();
-    const isCounted = await isNew(builds, requester, spec);
+    const isCounted = await isNew(builds, requester, spec, true);
     const caller = subjectOf(requester.caller);
     const isAnonymous = caller === '' && requester.caller.kind !== 'local';
     const submitted = await builds.submit(spec, { caller, priority: isAnonymous ? 0 : PULL_PRIORITY, isShared: true });
@@ -88,8 +88,8 @@ export function createStartBuildForPull({
 /** User names have no colon. */
 const NOBODY = ':recipes';
 
-async function isNew(builds: Builds, { caller }: Requester, spec: Spec): Promise<boolean> {
-  const { build, isCached } = await builds.preview(spec, { caller: subjectOf(caller) });
+async function isNew(builds: Builds, { caller }: Requester, spec: Spec, isShared = false): Promise<boolean> {
+  const { build, isCached } = await builds.preview(spec, { caller: subjectOf(caller), isShared });
   return !isCached && (await builds.find(build.id)) === undefined;
 }
 

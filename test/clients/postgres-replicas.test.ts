@@ -1,6 +1,8 @@
 // Three Veneers at one PostgreSQL, with the content of hosted repositories, tokens and rules on a file system that they share: whatever one of
 // them was told, the others know, also when one of them dies.
+
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import type { ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -33,13 +35,14 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
   beforeAll(async () => {
     postgres = await startPostgres();
     registry = await startRegistry();
-    const image = generateImage({ seed: 1, platforms: ['linux/amd64'], layers: 1, family: 'oci' });
-    const contents = [...image.content].map(([digest, content]) => ({
-      ...content,
-      ...(digest === image.root.digest && { tags: ['1'] }),
-    }));
-    registry.put('library/app', contents);
+    for (const [seed, name] of [
+      [1, 'app'],
+      [2, 'base'],
+      [3, 'other'],
+    ] as const)
+      putImage(name, seed);
     folder = await mkdtemp(join(tmpdir(), 'veneer-replicas-'));
+    await writeFile(join(folder, 'Containerfile'), 'ARG BASE\nFROM $BASE\nENV TOOL=1\n');
     [a, b, c] = await Promise.all([create('a'), create('b'), create('c')]);
     ({ authorization } = await createToken());
   }, 120_000);
@@ -51,10 +54,19 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
     if (folder) await rm(folder, { recursive: true });
   }, 60_000);
 
+  function putImage(name: string, seed: number): void {
+    const image = generateImage({ seed, platforms: ['linux/amd64'], layers: 1, family: 'oci' });
+    const contents = [...image.content].map(([digest, content]) => ({
+      ...content,
+      ...(digest === image.root.digest && { tags: ['1'] }),
+    }));
+    registry.put(`library/${name}`, contents);
+  }
+
   async function create(name: string): Promise<Replica> {
     const dataDir = join(folder, name);
-    await mkdir(dataDir);
-    for (const shared of ['hosted', 'tokens', 'rules']) {
+    await mkdir(join(dataDir, 'builds'), { recursive: true });
+    for (const shared of ['hosted', 'tokens', 'rules', 'builds/contexts']) {
       await mkdir(join(folder, 'shared', shared), { recursive: true });
       await symlink(join(folder, 'shared', shared), join(dataDir, shared));
     }
@@ -68,7 +80,17 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
       },
       pulls: { rate: { anonymous: '30/1h' } },
       rules: [{ name: 'labelled', match: { image: 'lab/**' }, labels: { from: 'a rule' } }],
-      builds: { backends: ['embedded'] },
+      builds: {
+        backends: ['embedded'],
+        recipes: [
+          {
+            match: 'local/tools/{name}:{version}',
+            containerFile: join(folder, 'Containerfile'),
+            args: { BASE: 'lab/library/{name}:1' },
+            platforms: ['linux/amd64'],
+          },
+        ],
+      },
     };
     const config = join(folder, `${name}.yaml`);
     await writeFile(config, JSON.stringify(settings));
@@ -185,6 +207,81 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
     const policy = '"pulls";q=30;w=3600';
     expect(answers.filter(([status]) => status === 200)).toEqual(Array(30).fill([200, policy]));
     expect(answers.filter(([status]) => status !== 200)).toEqual(Array(70).fill([429, policy]));
+  });
+
+  /** Blobs of the repository are not answered until the function that is returned is called: its builds do not end before. */
+  function holdBlobs(repository: string): () => void {
+    const held: ServerResponse[] = [];
+    registry.intercept(({ url }, response) => {
+      const isHeld = url?.startsWith(`/v2/${repository}/blobs/`) === true;
+      if (isHeld) held.push(response);
+      return isHeld;
+    });
+    return () => {
+      registry.intercept();
+      for (const response of held) response.destroy();
+    };
+  }
+
+  async function listBuilds(replica: Replica, image: string): Promise<readonly Record<string, unknown>[]> {
+    const { builds } = Object(await (await send(replica, '/v1alpha1/builds')).json());
+    return [...builds].filter(build => JSON.stringify(build).includes(image));
+  }
+
+  /** The running build of the image, and the one that runs it. */
+  async function findOwner(image: string) {
+    let id = '';
+    let owner: Replica | undefined;
+    await waitUntil(async () => {
+      id = String((await listBuilds(a, image))[0]?.buildId);
+      owner = [a, b].find(({ process }) => process.readOutput().includes(`"build":"${id}"`));
+      if (!owner) throw new Error(`nobody runs ${id} of ${image}`);
+    });
+    return owner === a ? { id, owner: a, other: b } : { id, owner: b, other: a };
+  }
+
+  test('fifty pulls get one build; its process is killed, and the other one ends it within 15 s', async () => {
+    const release = holdBlobs('library/base');
+    const path = '/v2/local/tools/base/manifests/1';
+    const digestAt = async (replica: Replica) => {
+      const response = await send(replica, path);
+      expect(response.status).toBe(200);
+      return digestOf(Buffer.from(await response.arrayBuffer()));
+    };
+    // Whose server dies asks the other one, as behind a balancer.
+    const pulls = Array.from({ length: 50 }, (_, at) => {
+      const [first, second] = at % 2 === 0 ? [a, b] : [b, a];
+      return digestAt(first).catch(() => digestAt(second));
+    });
+    const { id, owner, other } = await findOwner('local/tools/base');
+    const status = `/v1alpha1/builds/${id}/status`;
+    expect(await (await send(other, status)).json()).toMatchObject({ id, status: 'PENDING' });
+    const log = send(other, `/v1alpha1/builds/${id}/logs`, { headers: { accept: 'text/event-stream' } });
+    await owner.process.kill();
+    const killedAt = Date.now();
+    release();
+    const digests = new Set(await Promise.all(pulls));
+    expect(Date.now() - killedAt).toBeLessThan(15_000);
+    expect(digests.size).toBe(1);
+    const text = await (await log).text();
+    expect(text).toContain('started again: the process that ran it is gone');
+    expect(text).toMatch(/event: end\ndata: .*succeeded/i);
+    owner.process = await start(owner);
+    expect(await digestAt(owner)).toBe([...digests][0]);
+    expect(await (await send(owner, status)).json()).toMatchObject({ status: 'COMPLETED', succeeded: true });
+    expect(await (await send(owner, `/v1alpha1/builds/${id}/logs`)).text()).toContain('started again');
+    expect(await listBuilds(owner, 'local/tools/base')).toHaveLength(1);
+  });
+
+  test('a build is cancelled at the one that does not run it, and who waits is told', async () => {
+    const release = holdBlobs('library/other');
+    const pull = send(a, '/v2/local/tools/other/manifests/1');
+    const { id, owner, other } = await findOwner('local/tools/other');
+    const cancelled = await send(other, `/v1alpha1/builds/${id}/cancel`, { method: 'POST' });
+    expect(await cancelled.text()).toContain('cancelled');
+    release();
+    expect([(await pull).status, await (await pull).text()]).toEqual([404, expect.stringContaining(id)]);
+    expect(await (await send(owner, `/v1alpha1/builds/${id}/status`)).json()).toMatchObject({ succeeded: false });
   });
 
   test('pushes at both at the same time all come about, and one that dies among them takes nothing along', async () => {

@@ -1,6 +1,6 @@
 // Admits builds: one for equal specs, up to the limits of the queue.
 import type { Digest } from '../../oci/digest.ts';
-import type { Lock, Locks } from '../../state/store.ts';
+import { type Lock, type Locks, RecordConflict } from '../../state/store.ts';
 import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';
 import type { BuildRecord } from '../record.ts';
 import type { Spec } from '../spec.ts';
@@ -17,7 +17,10 @@ export interface SubmitPolicy {
   readonly maxQueuedPerCaller: number;
   /** Whether anonymous callers get at most half of the queue, and leave one running build to known callers. */
   readonly limitsAnonymous?: boolean | undefined;
-  /** How long further submits of a failed spec return the failure before they start a new build. Cancelled builds are retried at once. */
+  /**
+   * How long pulls of an image whose build failed (`isShared`) get the failure before they start a new build. Cancelled builds are retried at
+   * once.
+   */
   readonly failureMemoryMs?: number | undefined;
 }
 
@@ -48,19 +51,30 @@ interface BuildScheduler {
 
 export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
   const nextTime = createAscendingClock(deps.now);
+
+  async function submit(spec: Spec, submission: Submission, lock: Lock): Promise<Submitted> {
+    const { answer, attempt } = await lookUp(spec, submission, deps);
+    if (!answer) {
+      const record = draft(spec, attempt, { ...submission, createdAt: nextTime() });
+      return { build: await admit(record, lock, deps), isCached: false };
+    }
+    join(answer.build.id, submission, deps);
+    await noteCaller(answer.build, submission, deps);
+    return answer;
+  }
+
   return {
-    submit: (spec, submission) =>
-      deps.locks.withLock(`build-spec/${specKey(spec)}`, async lock => {
-        const { answer, attempt } = await lookUp(spec, submission, deps);
-        if (!answer)
-          return {
-            build: await admit(draft(spec, attempt, { ...submission, createdAt: nextTime() }), lock, deps),
-            isCached: false,
-          };
-        join(answer.build.id, submission, deps);
-        await noteCaller(answer.build, submission, deps);
-        return answer;
-      }),
+    async submit(spec, submission) {
+      const submitLocked = () =>
+        deps.locks.withLock(`build-spec/${specKey(spec)}`, lock => submit(spec, submission, lock));
+      try {
+        return await submitLocked();
+      } catch (error) {
+        if (!(error instanceof RecordConflict)) throw error;
+        // The lock was lost meanwhile: another process may have submitted the same.
+        return submitLocked();
+      }
+    },
     async preview(spec, submission) {
       const { answer, attempt } = await lookUp(spec, submission, deps);
       return answer ?? { build: draft(spec, attempt, { ...submission, createdAt: deps.now() }), isCached: false };
@@ -69,7 +83,7 @@ export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
 }
 
 /** The existing build of a spec, if there is one, and the number of the next attempt. */
-async function lookUp(spec: Spec, { isRetry = false }: Submission, deps: SubmitDeps) {
+async function lookUp(spec: Spec, { isRetry = false, isShared = false }: Submission, deps: SubmitDeps) {
   const key = specKey(spec);
   const known = deps.jobs.findLatest(key);
   // What others may have changed is read under the lock.
@@ -82,7 +96,8 @@ async function lookUp(spec: Spec, { isRetry = false }: Submission, deps: SubmitD
   if (build && (job || deps.locks.areShared) && !hasEnded(build))
     return { attempt, answer: { build, isCached: false } };
   if (build && (await stillExists(build, deps))) return { attempt, answer: { build, isCached: true } };
-  if (build && !isRetry && isRemembered(build, deps)) return { attempt, answer: { build, isCached: false } };
+  if (build && isShared && !isRetry && isRemembered(build, deps))
+    return { attempt, answer: { build, isCached: false } };
   return { attempt, answer: undefined };
 }
 

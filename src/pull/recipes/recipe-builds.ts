@@ -69,9 +69,9 @@ export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages)
     return failure && now().getTime() < failure.until ? failure.error : undefined;
   }
 
-  function rememberFailure(image: string, error: RegistryError): void {
+  function rememberFailure(image: string, error: RegistryError, failedAt = now()): void {
     if (error.code !== 'MANIFEST_UNKNOWN') return;
-    failures.set(image, { error, until: now().getTime() + policy.failureMemoryMs });
+    failures.set(image, { error, until: failedAt.getTime() + policy.failureMemoryMs });
   }
 
   async function start({ image, match, target }: Wanted): Promise<BuildRecord> {
@@ -92,7 +92,9 @@ export function createRecipeBuilds(deps: RecipeBuildsDeps, images: RecipeImages)
   async function watch(image: string, id: string, plannedAt: number): Promise<void> {
     const record = await builds.wait(id, new AbortController().signal).catch(() => undefined);
     if (record?.status === 'failed') {
-      rememberFailure(image, failedBuild(record, logAddress));
+      // It may be of another process, and some time ago.
+      const failedAt = record.endedAt === undefined ? now() : new Date(record.endedAt);
+      rememberFailure(image, failedBuild(record, logAddress), failedAt);
       await images.forget(image, id).catch(() => {});
     }
     if (record?.status !== 'succeeded') return;

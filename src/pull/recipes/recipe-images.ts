@@ -54,17 +54,24 @@ export function createRecipeImages(records: RecordStore, builds: Pick<Builds, 'f
       return known !== undefined && (known.replaced === digest || (await isBuilt(known, digest)));
     },
     async begin(image, buildId, plannedAt) {
-      const known = await images.find(image);
-      // Until the build has succeeded, the image keeps its previous digest and age.
-      await bestEffort(images.put(image, { plannedAt, ...known, digest: known && (await findLatest(known)), buildId }));
+      const before = await images.find(image);
+      const digest = before && (await findLatest(before));
+      // Another process may wait for the same build. Until it has succeeded, the image keeps its previous digest and age.
+      const begun = images.update(image, known =>
+        known?.buildId === buildId ? undefined : { record: { plannedAt, ...known, digest, buildId } },
+      );
+      await bestEffort(begun);
     },
     async forget(image, buildId) {
       const known = await images.find(image);
       if (known?.buildId === buildId && known.digest === undefined) await images.delete(image);
     },
     async end(image, built) {
-      const known = await images.find(image);
-      await bestEffort(images.put(image, { ...built, replaced: known?.digest }));
+      const ended = images.update(image, known => {
+        const isSame = known?.digest === built.digest;
+        return { record: { ...built, replaced: isSame ? known?.replaced : known?.digest } };
+      });
+      await bestEffort(ended);
     },
   };
 }

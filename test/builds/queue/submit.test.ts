@@ -47,20 +47,25 @@ test('a failed build is begun again, also by a retry, which gives what is under 
   expect(await fixture.builds.retry('bd-0123456789abcdef_1', me)).toBeUndefined();
 });
 
-test('a failure is remembered as long as is asked for, but not by a retry', async () => {
+test('pulls get a failure as long as it is remembered, and others a new build', async () => {
   let time = Date.UTC(2030, 0, 1);
   const fixture = await createFixture({ policy: { failureMemoryMs: 1000 }, now: () => new Date(time) });
-  const { id } = await submit(fixture, 'a');
+  const pull = () => fixture.builds.submit(specOf('a'), { ...me, isShared: true });
+  const { id } = (await pull()).build;
   await until(() => fixture.works.length === 1);
   fixture.works[0]?.fail(BROKEN);
   const failed = await ending(fixture, id);
-  expect(await fixture.builds.submit(specOf('a'), me)).toEqual({ build: failed, isCached: false });
+  expect(await pull()).toEqual({ build: failed, isCached: false });
   expect((await fixture.builds.retry(id, me))?.id).toBe(id.replace('_1', '_2'));
   await until(() => fixture.works.length === 2);
   fixture.works[1]?.fail(BROKEN);
   await ending(fixture, id.replace('_1', '_2'));
-  time += 1000;
   expect((await submit(fixture, 'a')).id).toBe(id.replace('_1', '_3'));
+  await until(() => fixture.works.length === 3);
+  fixture.works[2]?.fail(BROKEN);
+  await ending(fixture, id.replace('_1', '_3'));
+  time += 1000;
+  expect((await pull()).build.id).toBe(id.replace('_1', '_4'));
 });
 
 test('the tenth attempt comes after the ninth', async () => {

@@ -72,3 +72,14 @@ test.each<[image: string, digest: Digest]>([
   await end(0);
   expect(await wasBuilt(image, digest)).toBe(false);
 });
+
+test('several processes that see the same end know the image that it replaced', async () => {
+  const { begin, end, listBuilt } = open();
+  await begin(0);
+  await end(0);
+  await Promise.all([begin(1), begin(1)]);
+  await end(1);
+  await begin(1);
+  await end(1);
+  expect(await listBuilt()).toEqual([0, 1]);
+});
