@@ -2,7 +2,7 @@
 import type { Context, Hono } from 'hono';
 import type { Logger } from 'pino';
 import { type Access, subjectOf } from '../access/access.ts';
-import { createForwarding } from '../access/address.ts';
+import { createAddressTest, createForwarding } from '../access/address.ts';
 import { type CallerRateLimiter, createCallerRateLimiter } from '../access/rate-limiter.ts';
 import type { SealedCredentials } from '../access/sealed-credentials.ts';
 import type { CacheAdmin } from '../cache/admin/cache-admin.ts';
@@ -283,8 +283,17 @@ function addRegistry(
   const counted = { what: 'pulls', units: 'tags', key: 'pulls.rate' };
   const pullLimiter = createCallerRateLimiter(config.pulls.rate, counted, deps);
   const events = config.events.endpoints.length > 0 ? registryEvents : undefined;
-  app.route('/', createRegistry({ admission, events, pullLimiter, ready: deps.ready, listNames: hosted.listNames }));
+  const redirects = createRedirects(config);
+  const { listNames } = hosted;
+  app.route('/', createRegistry({ admission, events, pullLimiter, ready: deps.ready, redirects, listNames }));
   app.route('/', createPush({ admission, hosted, bodies: createBodyBudget(MAX_MANIFEST_BYTES, deps.spareBytes) }));
+}
+
+function createRedirects({ content: { s3 } }: Config) {
+  if (!s3?.redirect) return undefined;
+  const { networks, minBytes } = s3.redirect;
+  const isNear = createAddressTest(networks);
+  return { isFor: (c: Context) => isNear(clientAddress(c)), minBytes };
 }
 
 /** Throws DENIED for an image that its scan refuses, UNAVAILABLE if the scan takes longer than pulls may wait. */

@@ -283,6 +283,7 @@ function contentSchema() {
       pathStyle: z.boolean().optional(),
       /** Whether it has the content of upstreams, too. */
       upstreams: z.boolean().default(false),
+      redirect: redirectSchema().optional(),
     })
     .transform(({ endpoint, region, pathStyle, ...rest }) => ({
       ...{ ...rest, endpoint },
@@ -290,6 +291,22 @@ function contentSchema() {
       pathStyle: pathStyle ?? endpoint !== undefined,
     }));
   return z.strictObject({ s3: s3.optional() });
+}
+
+/** Which clients get blobs from the bucket itself. Absent: none. */
+function redirectSchema() {
+  return z
+    .strictObject({
+      networks: z.array(network()).min(1).max(MAX_HOSTS),
+      /** Where these clients reach the service; default: where Veneer does. */
+      endpoint: httpUrl()
+        .transform(url => url.href)
+        .optional(),
+      minSize: size().prefault('16MiB'),
+      /** How long an address is valid. */
+      expires: duration({ minMs: 10_000, maxMs: 3_600_000 }).prefault('5m'),
+    })
+    .transform(({ minSize, expires, ...rest }) => ({ ...rest, minBytes: minSize, expiresMs: expires }));
 }
 
 /** Keys have at most 1024 bytes. */

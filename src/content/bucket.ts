@@ -21,6 +21,8 @@ export interface BucketOptions {
   readonly prefix: string;
   /** Whether the bucket is the first component of the path instead of the host name. */
   readonly pathStyle: boolean;
+  /** Clients read objects themselves, at this endpoint or that of the bucket. */
+  readonly redirect?: { readonly endpoint?: string | undefined; readonly expiresMs: number } | undefined;
 }
 
 interface StoredObject {
@@ -44,6 +46,8 @@ export interface Bucket {
    * stream to its end or cancels it. The signal is for the time until there is one.
    */
   open(key: string, range?: ByteRange, signal?: AbortSignal): Promise<OpenedObject | undefined>;
+  /** A signed address of an object, whether or not that exists; undefined unless clients read objects themselves. */
+  locate(key: string): Promise<string | undefined>;
   /**
    * Stores the bytes of a file, which are verified while they are sent: the object appears whole, or not at all. One that is there and has
    * this size stays, unless it `isReplaced`. Throws ContentMismatch, or StorageFailure for a file that cannot be read.
@@ -98,7 +102,7 @@ const COPY_MS = 300_000;
  * Does not ask the service anything. `onFault` is called with each new reason why it cannot be used, and with undefined when it is back.
  */
 export async function openBucket(
-  { bucket, endpoint, region, prefix, pathStyle }: BucketOptions,
+  { bucket, endpoint, region, prefix, pathStyle, redirect }: BucketOptions,
   { onFault = () => {} }: { readonly onFault?: (fault: BucketFault | undefined) => void } = {},
 ): Promise<Bucket> {
   const [sdk, { Upload }, { ConfiguredRetryStrategy }] = await Promise.all([
@@ -225,8 +229,32 @@ export async function openBucket(
     return found && { key, size: found.ContentLength ?? 0, storedAt: found.LastModified ?? new Date(0) };
   }
 
+  async function sign(key: string, { endpoint: publicEndpoint = endpoint, expiresMs }: Redirect): Promise<string> {
+    const signingRegion = await client.config.region();
+    const found = client.config.endpointProvider({
+      ...{ Bucket: bucket, Region: signingRegion, ForcePathStyle: pathStyle },
+      ...(publicEndpoint !== undefined && { Endpoint: publicEndpoint }),
+    });
+    const signer = await client.config.signer({ name: 'sigv4', signingName: 's3', signingRegion, properties: {} });
+    if (!isPresigner(signer)) throw new TypeError('the SDK of S3 cannot sign addresses');
+    // The one of the SDK is shared.
+    const url = new URL(found.url);
+    url.pathname = `${url.pathname.replace(/\/$/, '')}/${prefix}${key}`;
+    const { protocol, hostname, port, pathname, host } = url;
+    const request = {
+      ...{ method: 'GET', protocol, hostname, path: pathname },
+      ...(port !== '' && { port: Number(port) }),
+      headers: { host, 'x-amz-content-sha256': 'UNSIGNED-PAYLOAD' },
+      query: { 'response-content-type': 'application/octet-stream' },
+    };
+    const { query } = await signer.presign(request, { expiresIn: expiresMs / 1000 });
+    url.search = String(new URLSearchParams(query));
+    return url.href;
+  }
+
   return {
     find: findObject,
+    locate: async key => redirect && (await sign(key, redirect)),
     async open(key, range, signal) {
       const first = await openPart(key, range, signal);
       if (!first) return undefined;
@@ -289,6 +317,20 @@ export async function openBucket(
     },
     close: () => client.destroy(),
   };
+}
+
+type Redirect = NonNullable<BucketOptions['redirect']>;
+
+/** The SDK has it, but does not say so in its types. */
+interface Presigner {
+  presign(
+    request: { readonly query: Readonly<Record<string, string>> },
+    options: { readonly expiresIn: number },
+  ): Promise<{ readonly query: Record<string, string> }>;
+}
+
+function isPresigner<T extends object>(signer: T): signer is T & Presigner {
+  return 'presign' in signer;
 }
 
 const REFUSES = 'the object store of the registry refuses its requests: the log of Veneer has the cause';

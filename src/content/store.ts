@@ -25,6 +25,11 @@ export interface ContentStore {
    */
   ingest(body: ReadableStream<Uint8Array>, expected?: Expected, options?: IngestOptions): Ingestion;
   delete(digest: Digest): Promise<void>;
+  /**
+   * An address from which anybody may read the bytes for a short while, unverified; undefined where they are not stored. Absent: content
+   * of this store has none.
+   */
+  readonly locate?: ((digest: Digest) => Promise<string | undefined>) | undefined;
   close(): Promise<void>;
 }
 

@@ -21,6 +21,8 @@ import {
 import { checkUrl, findFreePort, type Killable, run, startProcess, waitUntil } from './support/process.ts';
 
 const Layers = z.object({ layers: z.array(z.object({ digest: z.string() })) });
+/** Of clients that the bucket is near to. */
+const NEAR = '10.1.2.3';
 const missing = findMissingTools([...OBJECT_STORE_COMMANDS, 'crane', 'oras']);
 
 describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})` : ''}`, { timeout: 180_000 }, () => {
@@ -56,9 +58,13 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
   }, 60_000);
 
   async function configure(name: string, s3: object = {}): Promise<string> {
+    const redirect = { networks: [NEAR], minSize: '1MiB' };
     const settings = {
       dataDir: join(folder, 'data'),
-      content: { s3: { endpoint: store.endpoint, bucket: store.bucket, prefix: 'fleet/', upstreams: true, ...s3 } },
+      content: {
+        s3: { endpoint: store.endpoint, bucket: store.bucket, prefix: 'fleet/', upstreams: true, redirect, ...s3 },
+      },
+      trustedProxies: { addresses: ['127.0.0.1'] },
       upstreams: { lab: { url: upstream.url } },
       hosted: { collect: { every: 'off', grace: '0s', untagged: '0s' } },
       builds: { backends: ['embedded'] },
@@ -173,6 +179,41 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
     await restartWithoutContent();
     await pull(`@${root.digest}`);
     await waitUntil(async () => expect(await stored('content')).toEqual(expect.arrayContaining(hexes)));
+  });
+
+  test('sends clients of a network to the bucket for large blobs, and no others', async () => {
+    const blob = `/v2/local/app/blobs/${digestOf(large)}`;
+    const plain = await send(blob, { redirect: 'manual' });
+    expect(plain.status).toBe(200);
+    await plain.body?.cancel();
+    const headers = { 'x-forwarded-for': NEAR };
+    const sent = await send(blob, { redirect: 'manual', headers });
+    const location = sent.headers.get('location') ?? '';
+    expect([sent.status, sent.headers.get('content-length'), new URL(location).origin]).toEqual([
+      307,
+      '0',
+      store.endpoint,
+    ]);
+    expect(location).not.toContain('a-secret-of-the-test');
+    expect(veneer.readOutput()).not.toContain('X-Amz-Signature');
+    const stored = await fetch(location);
+    expect([stored.headers.get('content-type'), digestOf(await stored.bytes())]).toEqual([
+      'application/octet-stream',
+      digestOf(large),
+    ]);
+    const own = async (path: string, init: RequestInit = {}) => {
+      const response = await send(path, { redirect: 'manual', headers, ...init });
+      await response.body?.cancel();
+      return response.status;
+    };
+    const small = await crane('digest', `${image}:v1`);
+    expect(await own(blob, { headers: { ...headers, range: 'bytes=0-9' } })).toBe(206);
+    expect(await own(blob, { method: 'HEAD' })).toBe(200);
+    expect(await own(`/v2/local/app/manifests/${small}`)).toBe(200);
+    expect(await own(`/v2/local/other/blobs/${digestOf(large)}`)).toBe(404);
+    const from = `X-Forwarded-For: ${NEAR}`;
+    await oras('pull', '--plain-http', '--header', from, '--output', 'redirected', `${image}:file`);
+    expect(await run('cmp', [join(folder, 'large'), join(folder, 'redirected/large')])).toBe('');
   });
 
   test('has contexts of builds there', async () => {

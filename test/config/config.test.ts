@@ -253,6 +253,17 @@ test.each([
   });
 });
 
+test('clients are redirected to a bucket only from networks that are named, for large blobs and a short time', () => {
+  const withRedirect = (text: string) => `content: { s3: { bucket: abc, redirect: { ${text} } } }`;
+  expect(load(withRedirect('networks: [10.0.0.0/8]')).content.s3?.redirect).toEqual({
+    ...{ networks: ['10.0.0.0/8'], minBytes: 16 * 1024 ** 2, expiresMs: 300_000 },
+  });
+  expect(faults(withRedirect('networks: []'))).toEqual([expect.stringContaining('content.s3.redirect.networks')]);
+  expect(faults(withRedirect('networks: [10.0.0.0/8], expires: 1d'))).toEqual([
+    expect.stringContaining('content.s3.redirect.expires'),
+  ]);
+});
+
 test('text that is left empty where names are chosen freely is not taken for absent', () => {
   const rule = 'rules: [{ name: a, match: { image: "docker.io/**" }, env: { A: } }]';
   expect(faults(rule)).toEqual(['rules.0.env: expected a mapping of text, or a list of KEY=VALUE']);

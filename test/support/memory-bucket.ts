@@ -38,6 +38,7 @@ export function createMemoryBucket({ now = () => new Date() }: { readonly now?: 
       const found = find(key);
       return found && { key, size: found.bytes.byteLength, storedAt: found.storedAt };
     },
+    locate: async () => undefined,
     async open(key, range) {
       const found = find(key);
       const bytes = range ? found?.bytes.subarray(range.start, range.end + 1) : found?.bytes;

@@ -184,6 +184,11 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
       await store({ path, digest, size });
       await cache.adopt({ path, digest, size });
     },
+    async locate(digest) {
+      // Asked anew: nobody is there to fetch it when the client does not find it.
+      const isStored = !damaged.has(digest) && (await bucket.find(keyOf(digest)));
+      return isStored ? bucket.locate(keyOf(digest)) : undefined;
+    },
     inventory: createBucketInventory(bucket, folder),
     parts: {
       async put(name, file) {

@@ -14,6 +14,8 @@ export interface Blob {
   readonly size: number | undefined;
   /** The bytes or, where the size is known, a range of them. The caller reads the stream to its end or cancels it. */
   open(range?: ByteRange): Promise<ReadableStream<Uint8Array>>;
+  /** As ContentStore.locate. */
+  readonly locate?: (() => Promise<string | undefined>) | undefined;
 }
 
 interface CachedBlob {
@@ -24,12 +26,13 @@ interface CachedBlob {
 }
 
 export function cachedBlob(
-  content: Pick<ContentStore, 'open'>,
+  content: Pick<ContentStore, 'open' | 'locate'>,
   { digest, size, refetch }: CachedBlob,
 ): Blob & { readonly size: number } {
   return {
     size,
     open: async range => (await content.open(digest, range)) ?? (await refetch()).open(range),
+    locate: async () => content.locate?.(digest),
   };
 }
 

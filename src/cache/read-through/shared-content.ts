@@ -9,6 +9,7 @@ interface SharedContentDeps {
   /** Of this machine. */
   readonly cache: ContentStore;
   readonly shared: Pick<ContentStore, 'find' | 'open' | 'read'> & {
+    readonly locate?: ContentStore['locate'];
     /** Stores a verified file as well: it stays where it is. */
     store(file: VerifiedFile): Promise<void>;
   };
@@ -44,6 +45,7 @@ export function createSharedContent({ cache, shared, onFailed }: SharedContentDe
       (await cache.open(digest, range)) ?? (await unlessAway(() => shared.open(digest, range))),
     read: async (digest, maxBytes) =>
       (await cache.read(digest, maxBytes)) ?? (await unlessAway(() => shared.read(digest, maxBytes))),
+    locate: digest => unlessAway(async () => shared.locate?.(digest)),
     ingest: (body, expected, options) => cache.ingest(body, expected, { ...options, copyElsewhere }),
   };
 }

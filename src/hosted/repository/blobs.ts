@@ -30,6 +30,8 @@ interface HostedBlob {
   readonly size: number;
   /** The caller reads the stream to its end or cancels it. */
   open(range?: ByteRange): Promise<ReadableStream<Uint8Array>>;
+  /** As ContentStore.locate. */
+  locate(): Promise<string | undefined>;
 }
 
 /** How many repositories are checked for a mount that names no source. */
@@ -87,6 +89,7 @@ export function createBlobs(store: HostedStore): HostedBlobs {
           if (!body) throw unknownBlob(repository, digest);
           return body;
         },
+        locate: async () => content.locate?.(digest),
       };
     },
     async mount(repository, digest, source) {

@@ -4,7 +4,7 @@ import type { CallerRateLimiter } from '../../access/rate-limiter.ts';
 import type { HostedRepositories } from '../../hosted/repositories.ts';
 import { parseRange } from '../../oci/bytes.ts';
 import { isDigest, parseDigest } from '../../oci/digest.ts';
-import { RegistryError } from '../../oci/errors.ts';
+import { orUndefined, RegistryError } from '../../oci/errors.ts';
 import { inertManifestType, mediaTypes, otherManifestTypes } from '../../oci/media-type.ts';
 import { acceptsIndex, pullManifest } from '../../pull/augmented-registry.ts';
 import { createListTest, isBuilder, requesterOf, requireCaller } from '../middleware/authentication.ts';
@@ -22,6 +22,7 @@ export function createRegistry({
   events,
   pullLimiter,
   ready,
+  redirects,
   listNames,
 }: {
   readonly admission: Pick<Admission, 'admitPull'>;
@@ -30,6 +31,8 @@ export function createRegistry({
   readonly events?: Pick<RegistryEvents, 'pulled'> | undefined;
   /** Counts tags that are resolved: requests by digest are free. */
   readonly pullLimiter: CallerRateLimiter;
+  /** Which clients get blobs of at least `minBytes` from where those are stored. Absent: none. */
+  readonly redirects?: { isFor(c: Context): boolean; readonly minBytes: number } | undefined;
   /** Of hosted repositories: no proxy has a list of all that its upstreams have. */
   readonly listNames: HostedRepositories['listNames'];
 }): Hono {
@@ -88,6 +91,12 @@ export function createRegistry({
       return new Response(null, { headers: { ...headers, ...contentLength(size) } });
     }
     const blob = await registry.getBlob(repository, digest, { signal: c.req.raw.signal });
+    if (redirects?.isFor(c) && (blob.size ?? 0) >= redirects.minBytes && c.req.header('Range') === undefined) {
+      // Where that is away, the bytes may still be cached.
+      const Location = blob.locate && (await orUndefined(blob.locate(), [503]));
+      const length = { 'Content-Length': '0', 'Cache-Control': 'no-store' };
+      if (Location !== undefined) return c.body(null, 307, { ...contentHeaders(digest), ...length, Location });
+    }
     const range = blob.size === undefined ? undefined : parseRange(c.req.header('Range'), blob.size);
     return new Response(await blob.open(range), {
       status: range ? 206 : 200,
