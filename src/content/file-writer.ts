@@ -18,6 +18,7 @@ export function createFileWriter(
     onWritten,
     onFailed,
     maxWaitingBytes = MAX_WAITING_BYTES,
+    syncEveryBytes = Number.POSITIVE_INFINITY,
   }: {
     /** Called after each write with the size of the file. */
     readonly onWritten: (size: number) => void;
@@ -25,12 +26,16 @@ export function createFileWriter(
     readonly onFailed: (error: unknown) => void;
     /** How many bytes may be queued during a write. Default: 1 MiB. */
     readonly maxWaitingBytes?: number;
+    /** After so many bytes the disk begins to store them, while more are written: the last sync has little left to do. Default: never. */
+    readonly syncEveryBytes?: number;
   },
 ): FileWriter {
   let waiting: Uint8Array[] = [];
   let waitingBytes = 0;
   let size = 0;
   let writing: Promise<void> | undefined;
+  let unsyncedBytes = 0;
+  let syncing: Promise<void> | undefined;
   let hasFailed = false;
 
   async function writeWaiting(): Promise<void> {
@@ -43,17 +48,31 @@ export function createFileWriter(
       await writeAll(file, batch, bytes);
       size += bytes;
       onWritten(size);
+      unsyncedBytes += bytes;
+      if (unsyncedBytes >= syncEveryBytes) syncing ??= sync();
     }
     writing = undefined;
   }
 
   function start(): Promise<void> {
     const started = writeWaiting();
-    started.catch(error => {
-      hasFailed = true;
-      onFailed(error);
-    });
+    started.catch(fail);
     return started;
+  }
+
+  /** The kernel tells an error of the disk once: it must not be lost, as a later sync would succeed. */
+  function sync(): Promise<void> {
+    unsyncedBytes = 0;
+    const started = file.datasync();
+    started.then(() => {
+      syncing = undefined;
+    }, fail);
+    return started;
+  }
+
+  function fail(error: unknown): void {
+    hasFailed = true;
+    onFailed(error);
   }
 
   return {
@@ -62,8 +81,12 @@ export function createFileWriter(
       waitingBytes += chunk.byteLength;
       writing ??= start();
       if (hasFailed || waitingBytes >= maxWaitingBytes) await writing;
+      if (hasFailed) await syncing;
     },
-    flush: async () => writing,
+    async flush() {
+      await writing;
+      await syncing;
+    },
   };
 }
 

@@ -194,6 +194,7 @@ export function createUploadFile({
     let received = size;
     const writer = createFileWriter(file, {
       maxWaitingBytes: MAX_WAITING_BYTES,
+      syncEveryBytes: SYNC_EVERY_BYTES,
       onWritten(bytes) {
         size = before + bytes;
       },
@@ -263,6 +264,9 @@ export function createUploadFile({
 
 /** Of each upload, beside as much that is being written: a file takes few large writes, and many uploads little memory. */
 const MAX_WAITING_BYTES = 256 * 1024;
+
+/** A disk that begins with the last request has all of a large blob to store while its client waits. */
+const SYNC_EVERY_BYTES = 8 * 1024 * 1024;
 
 /** A blob up to this size needs no file before its commit: it is written and synced at once. */
 const MAX_HELD_BYTES = 256 * 1024;

@@ -52,6 +52,32 @@ test('takes no more than its limit ahead of the disk', async () => {
   await writer.flush();
 });
 
+test('syncs what it has written while it writes more, and has ended all of that when it is flushed', async () => {
+  let [begun, ended] = [0, 0];
+  const datasync = file.datasync.bind(file);
+  file.datasync = async () => {
+    begun += 1;
+    await datasync();
+    ended += 1;
+  };
+  const writer = createFileWriter(file, { onWritten: () => {}, onFailed, syncEveryBytes: 256 * 1024 });
+  for (let chunks = 0; chunks < 64; chunks += 1) await writer.write(Buffer.alloc(256 * 1024));
+  await writer.flush();
+  expect(begun).toBeGreaterThan(0);
+  expect(ended).toBe(begun);
+});
+
+test('says that a sync has failed, though the writes have not', async () => {
+  const broken = Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' });
+  const failed = Promise.withResolvers<unknown>();
+  file.datasync = () => Promise.reject(broken);
+  const writer = createFileWriter(file, { onWritten: () => {}, onFailed: failed.resolve, syncEveryBytes: 1 });
+  await writer.write(Buffer.from('one'));
+  expect(await failed.promise).toBe(broken);
+  await expect(writer.write(Buffer.from('two'))).rejects.toBe(broken);
+  await expect(writer.flush()).rejects.toBe(broken);
+});
+
 test.runIf(process.platform === 'linux')(
   'says at once why the disk takes no more, and to each later chunk',
   async () => {
