@@ -5,7 +5,9 @@ import { createServer, request, type Server } from 'node:http';
 import { request as requestTls } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { loadAllYaml } from '@kubernetes/client-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import { configSchema } from '../../src/config/schema.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { startApp, type TestApp } from '../support/app.ts';
@@ -53,6 +55,31 @@ test('deploy/nginx.conf waits longer than a pull for its build', async () => {
   const { hold } = configSchema({}).parse({}).builds;
   expect(Number(minutes) * 60_000).toBeGreaterThan(Math.max(...Object.values(hold)));
 });
+
+test('deploy/nodes.yaml writes the file that containerd reads, and removes it in the end', async () => {
+  const objects = loadAllYaml(await readFile('deploy/nodes.yaml', 'utf8'));
+  const { data } = nodesSchema.map.parse(objects.find(({ kind }) => kind === 'ConfigMap'));
+  const [container] = nodesSchema.set.parse(objects.find(({ kind }) => kind === 'DaemonSet')).spec.template.spec
+    .containers;
+  const [node, config] = await Promise.all(['node-', 'nodes-'].map(name => mkdtemp(join(folder, name))));
+  await writeFile(join(`${config}`, 'hosts.toml'), data['hosts.toml']);
+  const [, , script = ''] = container.command;
+  const placed = script.replaceAll('/node/', `${node}/`).replaceAll('/config/', `${config}/`);
+  const read = () => readFile(join(`${node}`, 'hosts.toml'), 'utf8');
+  const running = await startProcess('sh', ['-c', placed], { checkReady: read });
+  expect(await read()).toBe(data['hosts.toml']);
+  await running.stop();
+  await expect(read()).rejects.toThrow('ENOENT');
+});
+
+const nodesSchema = {
+  map: z.object({ data: z.object({ 'hosts.toml': z.string() }) }),
+  set: z.object({
+    spec: z.object({
+      template: z.object({ spec: z.object({ containers: z.tuple([z.object({ command: z.array(z.string()) })]) }) }),
+    }),
+  }),
+};
 
 interface Proxy {
   readonly command: string;

@@ -1,7 +1,9 @@
 // Replicas behind a balancer, which gives every request of a client to another one. First what the specification asks of one registry; then
 // clients that pull and push while replicas are killed and PostgreSQL is restarted.
 import { randomInt } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { Agent } from 'node:http';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { testBlobs } from '../conformance/blobs.ts';
@@ -9,10 +11,13 @@ import { testContent } from '../conformance/content.ts';
 import { testReferrers } from '../conformance/referrers.ts';
 import type { StartRegistry } from '../conformance/repository.ts';
 import { CONFORMANCE, EVERYTHING, runConformance } from '../conformance/run-suite.ts';
+import { listBlocks } from '../support/document-commands.ts';
 import { createSend } from '../support/server.ts';
 import { findMissingTools } from './support/clients.ts';
 import { FLEET_COMMANDS, type Fleet, startFleet } from './support/fleet.ts';
 import { type Clients, PUSHERS, startClients } from './support/fleet-clients.ts';
+import { PG_DUMP } from './support/postgres.ts';
+import { run } from './support/process.ts';
 
 const missing = findMissingTools(FLEET_COMMANDS);
 
@@ -72,7 +77,42 @@ describe.skipIf(missing)(`a fleet${missing ? ` (${missing})` : ''}`, { timeout: 
       await expectKept(fleet, clients);
     });
   });
+
+  test('comes back from a backup of the database and the content, after all else was lost', async () => {
+    const before = startClients(fleet, 'before', 0);
+    await before.finish();
+    await type(fleet, 'Backup');
+    const after = startClients(fleet, 'after', 0);
+    await after.finish();
+
+    for (const replica of fleet.replicas) await replica.kill();
+    await fleet.postgres.query('DROP SCHEMA veneer CASCADE');
+    await rm(fleet.shared, { recursive: true });
+    for (const replica of fleet.replicas) await replica.clear();
+
+    await type(fleet, 'Restore');
+    for (const replica of fleet.replicas) await replica.start();
+    await expectKept(fleet, before);
+    const [path = ''] = after.acknowledged.keys();
+    const lost = await fetch(`http://127.0.0.1:${fleet.port}${path}`, {
+      headers: { authorization: fleet.authorization },
+    });
+    expect(lost.status).toBe(404);
+    const again = startClients(fleet, 'again', 0);
+    await again.finish();
+    await expectKept(fleet, again);
+  });
 });
+
+/** Runs a block of docs/operations.md, with the places of the fleet. */
+async function type(fleet: Fleet, heading: string): Promise<void> {
+  const block = listBlocks().find(({ name }) => name === `docs/operations.md: ${heading}`);
+  const code = (block?.code ?? '')
+    .replaceAll('/srv/veneer', fleet.shared)
+    .replaceAll('/backup', join(fleet.folder, 'backup'));
+  const env = { DATABASE: fleet.postgres.url, PATH: `${dirname(PG_DUMP)}:${process.env.PATH}` };
+  await run('bash', ['-euo', 'pipefail', '-c', code], { env });
+}
 
 /** Whatever a client was told to be there is there at each replica, and each took each blob from the upstream once; once more where it was killed. */
 async function expectKept(fleet: Fleet, { acknowledged, image }: Clients): Promise<void> {

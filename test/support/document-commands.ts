@@ -121,6 +121,9 @@ export const TRIALS: Readonly<Record<string, Trial>> = {
   'docs/operate.md: In a container': { test: 'test/clients/image.test.ts' },
   'docs/operate.md: Backup': {},
 
+  'docs/operations.md: Backup': { test: 'test/clients/fleet.test.ts' },
+  'docs/operations.md: Restore': { test: 'test/clients/fleet.test.ts' },
+
   'docs/quick-start-augment.md: Quick start: augment images by the API': { prints: ['hello from a layer'] },
   'docs/quick-start-augment.md: Quick start: augment images by the API 2': { prints: ['hello from a layer'] },
   'docs/quick-start-augment.md: Wave CLI': CLIENTS_OF_WAVE,

@@ -28,14 +28,14 @@ export interface Clients {
   finish(): Promise<void>;
 }
 
-export function startClients(fleet: Fleet, name: string): Clients {
+export function startClients(fleet: Fleet, name: string, pullers = PULLERS): Clients {
   const acknowledged = new Map<string, Digest>();
   const image = makeUpstreamImage(fleet, name);
   let answers = 0;
   let held: Promise<unknown> = Promise.resolve();
 
   const working = Promise.all([
-    ...Array.from({ length: PULLERS }, () => pull(`lab/library/${name}`)),
+    ...Array.from({ length: pullers }, () => pull(`lab/library/${name}`)),
     ...Array.from({ length: PUSHERS }, (_, at) => push(`local/${name}/${at}`)),
   ]);
   // Who waits for it is told.

@@ -22,6 +22,8 @@ export interface Fleet {
   readonly postgres: Postgres;
   readonly replicas: readonly Replica[];
   readonly folder: string;
+  /** The content that they share. */
+  readonly shared: string;
   /** The requests so far: which replicas were asked for each of them, one after another, and how the last answered. */
   readAccess(): Promise<readonly Access[]>;
   close(): Promise<void>;
@@ -33,6 +35,8 @@ interface Replica {
   kill(): Promise<void>;
   /** Waits until it is ready. */
   start(): Promise<void>;
+  /** Removes all that it has for itself. */
+  clear(): Promise<void>;
   readOutput(): string;
 }
 
@@ -61,7 +65,7 @@ export async function startFleet(settings: object = {}): Promise<Fleet> {
   const nginx = await startNginx(folder, replicas);
 
   return {
-    ...{ folder, postgres, registry, replicas, port: nginx.port },
+    ...{ folder, shared: join(folder, 'shared'), postgres, registry, replicas, port: nginx.port },
     ...{ username: 'ci', password: token, authorization: `Basic ${Buffer.from(`ci:${token}`).toString('base64')}` },
     async readAccess() {
       const lines = (await readFile(join(folder, 'access.log'), 'utf8')).trim().split('\n');
@@ -82,11 +86,14 @@ export async function startFleet(settings: object = {}): Promise<Fleet> {
 
 async function createReplica(folder: string, name: string, settings: object): Promise<Replica> {
   const dataDir = join(folder, name);
-  await mkdir(dataDir);
-  for (const shared of ['hosted', 'tokens', 'rules']) {
-    await mkdir(join(folder, 'shared', shared), { recursive: true });
-    await symlink(join(folder, 'shared', shared), join(dataDir, shared));
-  }
+  const makeDirectory = async () => {
+    await mkdir(dataDir);
+    for (const shared of ['hosted', 'tokens', 'rules']) {
+      await mkdir(join(folder, 'shared', shared), { recursive: true });
+      await symlink(join(folder, 'shared', shared), join(dataDir, shared));
+    }
+  };
+  await makeDirectory();
   const config = join(folder, `${name}.yaml`);
   await writeFile(config, JSON.stringify({ dataDir, ...settings }));
   const address = `127.0.0.1:${await findFreePort()}`;
@@ -100,6 +107,10 @@ async function createReplica(folder: string, name: string, settings: object): Pr
       running = await startProcess(process.execPath, ['src/main.ts', '--config', config, '--listen', address], {
         checkReady: () => checkUrl(`http://${address}/health/ready`),
       });
+    },
+    async clear() {
+      await rm(dataDir, { recursive: true });
+      await makeDirectory();
     },
     readOutput: () => running?.readOutput() ?? '',
   };

@@ -10,6 +10,9 @@ const BIN = '/usr/lib/postgresql/15/bin';
 const SERVER = join(BIN, 'postgres');
 export const POSTGRES_COMMANDS = [SERVER] as const;
 
+/** Beside it are psql, pg_restore and what else clients have. */
+export const PG_DUMP = join(BIN, 'pg_dump');
+
 export interface Postgres {
   readonly url: string;
   /** Runs a statement as an administrator. */
