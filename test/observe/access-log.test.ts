@@ -6,7 +6,13 @@ import { beginRequest, createAccessLog, type RequestEnd } from '../../src/observ
 const HOSTILE = '"\\\u2028\n\u001b[31m é{"level":60}';
 const END: RequestEnd = { status: 200, bytesSent: 10, durationMs: 1.234, isAborted: false };
 
-function lineOf(isDirect: boolean, { status = 200, level = 'info' } = {}): readonly string[] {
+/** What only some requests have. */
+const RARE = {
+  ...{ traceId: 'a'.repeat(32), userAgent: HOSTILE, reference: HOSTILE, isAugmented: true },
+  ...{ upstream: HOSTILE, upstreamMs: 1.26, heldMs: 2.51, action: { name: 'token.revoke', target: HOSTILE } },
+};
+
+function lineOf(isDirect: boolean, { status = 200, level = 'info', rare = {} } = {}): readonly string[] {
   const lines: string[] = [];
   const write = (line: string) => void lines.push(line);
   const base = { pid: 1, hostname: HOSTILE };
@@ -21,13 +27,20 @@ function lineOf(isDirect: boolean, { status = 200, level = 'info' } = {}): reado
   const facts = Object.assign(begun, {
     ...{ id: 'one', repository: HOSTILE, caller: HOSTILE, cache: 'hit' as const },
     error: { code: 'UNKNOWN', message: HOSTILE },
+    ...rare,
   });
-  createAccessLog(log, isDirect ? { direct: { base, write } } : {})(facts, { ...END, status });
+  const end = { ...END, status, bytesReceived: 20, isAborted: status === 499 };
+  createAccessLog(log, isDirect ? { direct: { base, write } } : {})(facts, end);
   return lines;
 }
 
-test.each([200, 404, 503])('has the same fields, in the same order, for status %i', status => {
-  const [[direct = ''], [logged = '']] = [lineOf(true, { status }), lineOf(false, { status })];
+test.each([
+  { status: 200, rare: {} },
+  { status: 404, rare: { cache: undefined, error: undefined } },
+  { status: 499, rare: RARE },
+  { status: 503, rare: { ...RARE, action: { name: 'token.revoke', target: undefined } } },
+])('has the same fields, in the same order, for status $status', wanted => {
+  const [[direct = ''], [logged = '']] = [lineOf(true, wanted), lineOf(false, wanted)];
   expect(direct.endsWith('}\n') && direct.indexOf('\n') === direct.length - 1).toBe(true);
   const [own, theirs] = [JSON.parse(direct), JSON.parse(logged)];
   expect(Object.keys(own)).toEqual(Object.keys(theirs));
