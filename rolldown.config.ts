@@ -1,5 +1,6 @@
 // `npm run build`: the program as JavaScript in dist/, with all that it needs but Node. dist/veneer.mjs is run; what it loads lies beside it.
 import { globSync, readFileSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { defineConfig, type Plugin } from 'rolldown';
 
@@ -9,7 +10,7 @@ const THREAD = /new Worker\(new URL\('(\.\/[\w-]+)\.ts', import\.meta\.url\)/g;
 export default defineConfig({
   input: { veneer: 'src/main.ts', ...findThreads() },
   platform: 'node',
-  plugins: [startBuiltThreads(), escapeBeyondAscii(), collectLicences()],
+  plugins: [startBuiltThreads(), leaveOutHttp2(), takeBuiltins(), escapeBeyondAscii(), collectLicences()],
   output: {
     dir: 'dist',
     cleanDir: true,
@@ -47,6 +48,47 @@ function startBuiltThreads(): Plugin {
       handler: code => ({ code: code.replaceAll(THREAD, "new Worker(new URL('$1.mjs', import.meta.url)"), map: null }),
     },
   };
+}
+
+/** Packages read some of its names when they are loaded, which is 7 % of a start; Veneer speaks HTTP/1.1 to everyone. */
+function leaveOutHttp2(): Plugin {
+  const id = 'no-http2';
+  return {
+    name: 'leave-out-http2',
+    resolveId: { filter: { id: /^(?:node:)?http2$/ }, handler: () => id },
+    load: {
+      filter: { id: new RegExp(`^${id}$`) },
+      handler: () => 'export class Http2ServerRequest {}\nexport const constants = {};\n',
+    },
+  };
+}
+
+/**
+ * Modules of Node are taken as they are. An import statement reads all that they export, and so loads what they would load when it is used: of
+ * `node:http` a second undici, a tenth of a start. The entry stays as it is, since an old Node must be able to run it.
+ */
+function takeBuiltins(): Plugin {
+  return {
+    name: 'take-builtins',
+    generateBundle(_, files) {
+      for (const file of Object.values(files)) {
+        if (file.type === 'chunk' && file.name !== 'veneer') file.code = file.code.replaceAll(IMPORT, takeBuiltin);
+      }
+    },
+  };
+}
+
+/** As the bundler writes it. */
+const IMPORT = /^import (?:\* as ([\w$]+)|([\w$]+))?(?:, )?(?:\{([^}]+)\} )?\s*from "([\w:/]+)";$/gm;
+
+function takeBuiltin(statement: string, all = '', main = '', named = '', name = ''): string {
+  if (!isBuiltin(name)) return statement;
+  const taken = `process.getBuiltinModule("${name}")`;
+  const names = named.replaceAll(' as ', ': ');
+  return [
+    ...[all, main].filter(Boolean).map(each => `const ${each} = ${taken};`),
+    ...(names === '' ? [] : [`const {${names}} = ${taken};`]),
+  ].join(' ');
 }
 
 /** Of a text with one other character V8 keeps two bytes for each: 6 MiB more of memory. Lines stay what they are, and mappings nearly. */

@@ -66,7 +66,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 const ONLY_IN: Readonly<Record<string, readonly string[]>> = {
   hono: ['http', 'app'],
   '@hono/node-server': ['program', 'http'],
-  undici: ['upstream', 'events'],
+  undici: ['upstream', 'events', 'main'],
   '@kubernetes/client-node': ['builds'],
   'prom-client': ['observe'],
   '@opentelemetry': ['observe'],

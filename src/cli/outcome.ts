@@ -58,7 +58,7 @@ async function settle(
   const { await: isAwaited, dryRun } = self.opts<OutcomeOptions>();
   if (buildId === undefined || dryRun || succeeded) return undefined;
   if (!isAwaited) return succeeded === false ? builds.get(buildId) : undefined;
-  const view = terminal ? createBarView(terminal) : createLineView(line => explain(self, line));
+  const view = terminal ? await createBarView(terminal) : createLineView(line => explain(self, line));
   return awaitBuild(builds, buildId, { view, interrupted: listenForInterrupt(), patience });
 }
 

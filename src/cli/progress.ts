@@ -1,5 +1,5 @@
 // The progress of a build or an upload: bars on a terminal, else lines.
-import { MultiBar, Presets, type SingleBar } from 'cli-progress';
+import type { MultiBar, SingleBar } from 'cli-progress';
 import type { LogEntry } from '../builds/progress.ts';
 import { plainText } from './output.ts';
 
@@ -12,11 +12,11 @@ export interface ProgressView {
 const TAIL_LINES = 20;
 
 /** For a terminal: a bar for each platform and, if the build fails, the last lines of its output. */
-export function createBarView(terminal: NodeJS.WritableStream): ProgressView {
+export async function createBarView(terminal: NodeJS.WritableStream): Promise<ProgressView> {
   const counter = createStepCounter();
   const bars = new Map<string, SingleBar>();
   const tail: string[] = [];
-  const container = openBars(terminal, '{platform} {bar} {value}/{total} {step}');
+  const container = await openBars(terminal, '{platform} {bar} {value}/{total} {step}');
 
   return {
     show(entry) {
@@ -44,14 +44,20 @@ export interface ByteBar {
   close(): void;
 }
 
-/** For an upload; `name` describes what is sent. */
-export function createByteBar(terminal: NodeJS.WritableStream, name: string, totalBytes: number): ByteBar {
-  const container = openBars(terminal, '{name} {bar} {percentage}%');
-  const bar = container.create(totalBytes, 0, { name: plainText(name) });
-  return { update: bytes => bar.update(bytes), close: () => container.stop() };
+/** For uploads: `name` describes what is sent. */
+export async function loadByteBar(
+  terminal: NodeJS.WritableStream,
+): Promise<(name: string, totalBytes: number) => ByteBar> {
+  const container = await openBars(terminal, '{name} {bar} {percentage}%');
+  return (name, totalBytes) => {
+    const bar = container.create(totalBytes, 0, { name: plainText(name) });
+    return { update: bytes => bar.update(bytes), close: () => container.stop() };
+  };
 }
 
-function openBars(terminal: NodeJS.WritableStream, format: string): MultiBar {
+/** The library is only loaded here: most commands, and the service, show no bar. */
+async function openBars(terminal: NodeJS.WritableStream, format: string): Promise<MultiBar> {
+  const { MultiBar, Presets } = await import('cli-progress');
   // An interrupt is ours to answer: the library would end the process.
   const options = { stream: terminal, format, barsize: 24, hideCursor: true, gracefulExit: false };
   return new MultiBar(options, Presets.shades_classic);

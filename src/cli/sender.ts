@@ -10,7 +10,7 @@ import { InvalidLayerDirectory } from '../builds/context/layer-directory.ts';
 import { InvalidContext } from '../builds/context/tree.ts';
 import { type Digest, encodeDigest } from '../oci/digest.ts';
 import { formatSize } from '../oci/wording.ts';
-import { type ByteBar, createByteBar } from './progress.ts';
+import { type ByteBar, loadByteBar } from './progress.ts';
 import type { Patience } from './service/builds.ts';
 import { type Hints, refusalOf, type Service, ServiceRefused, sendRequest } from './service/service.ts';
 
@@ -58,11 +58,12 @@ async function upload(
   { terminal, explain, patience }: SenderOptions,
 ): Promise<void> {
   const { size } = blob.bytes;
+  const createBar = terminal && (await loadByteBar(terminal));
   let bar: ByteBar | undefined;
   const onProgress = (arrived: number) => {
     if (arrived === 0) {
       explain(`sending ${name}, ${formatSize(size)}`);
-      bar = terminal && createByteBar(terminal, name, size);
+      bar = createBar?.(name, size);
     }
     bar?.update(arrived);
   };

@@ -1,5 +1,5 @@
 // What all parts of the hosted repositories share: content, records, and the one lock that keeps them in step, of all processes that share the records.
-import { randomUUID } from 'node:crypto';
+import { randomFillSync, randomUUID } from 'node:crypto';
 import { isDiskFull } from '../content/free-space.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { Memory } from '../memory.ts';
@@ -278,7 +278,7 @@ const SET_SIZE = 32;
  * counts as accessed when that was, and stays a little longer.
  */
 function createAccessTimes() {
-  const [seed = 0, otherSeed = 0] = crypto.getRandomValues(new Uint32Array(2));
+  const [seed = 0, otherSeed = 0] = randomFillSync(new Uint32Array(2));
   let marks = new Uint32Array(0);
   let times = new Float64Array(0);
 

@@ -1,4 +1,5 @@
 // Maps digests to row numbers, in 40 bytes each: all data about the content of a row is in parallel columns.
+import { randomFillSync } from 'node:crypto';
 import { type Digest, digestHex, parseDigest } from '../../oci/digest.ts';
 
 /** No row has this number. */
@@ -23,7 +24,7 @@ const FULL_PART = 1 / 2;
 
 /** Linear probing by hash, mixed with a secret seed to prevent crafted collisions. */
 export function createDigestTable(): DigestTable {
-  const [seed = 0, factor = 0] = crypto.getRandomValues(new Uint32Array(2));
+  const [seed = 0, factor = 0] = randomFillSync(new Uint32Array(2));
   const bytes = Buffer.alloc(WORDS * 4);
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, WORDS);
   /** The full digest unless it is SHA-256; those have only their first bytes stored by row. */

@@ -32,9 +32,9 @@ test.each(lines)('%s as a line', (_, entry, line) => {
 describe('on a terminal', () => {
   const seen = (terminal: { text(): string }) => stripVTControlCharacters(terminal.text());
 
-  test('each platform has a bar, with its step', () => {
+  test('each platform has a bar, with its step', async () => {
     const terminal = createTerminal();
-    const view = createBarView(terminal);
+    const view = await createBarView(terminal);
     view.show({ at, kind: 'step', platform: 'linux/arm64', step, state: 'done' });
     view.show({ at, kind: 'step', platform: 'linux/amd64', step: '[linux/amd64 2/2] RUN y', state: 'started' });
     view.show({ at, kind: 'output', platform: 'linux/amd64', text: 'not seen while it goes well' });
@@ -44,9 +44,9 @@ describe('on a terminal', () => {
     expect(seen(terminal)).not.toContain('not seen');
   });
 
-  test('the cursor is there again in the end, and nothing is timed any more', () => {
+  test('the cursor is there again in the end, and nothing is timed any more', async () => {
     const terminal = createTerminal();
-    const view = createBarView(terminal);
+    const view = await createBarView(terminal);
     view.show({ at, kind: 'step', platform: 'linux/arm64', step, state: 'started' });
     view.close({ isFailed: false });
     const [hide, show] = ['\u001b[?25l', '\u001b[?25h'];
@@ -54,9 +54,9 @@ describe('on a terminal', () => {
     expect(terminal.text().lastIndexOf(show)).toBeGreaterThan(terminal.text().lastIndexOf(hide));
   });
 
-  test('a failure leaves the last lines that were printed', () => {
+  test('a failure leaves the last lines that were printed', async () => {
     const terminal = createTerminal();
-    const view = createBarView(terminal);
+    const view = await createBarView(terminal);
     for (let at = 1; at <= 30; at += 1) view.show({ at: '2030-01-01T00:00:00Z', kind: 'output', text: `line ${at}` });
     view.show({ at, kind: 'step', platform: 'linux/arm64', step, state: 'failed' });
     view.close({ isFailed: true });
