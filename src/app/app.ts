@@ -37,13 +37,7 @@ import { openRecords, shareSecrets } from './recording.ts';
 import { createRoutes } from './routes.ts';
 import { createRuledPulls, createRuling, type Reread } from './ruling.ts';
 import { createScanning } from './scanning.ts';
-import {
-  contentFolder,
-  createOpenContent,
-  createReportDamage,
-  createScrubbing,
-  openContentBucket,
-} from './stored-content.ts';
+import { createOpenContent, createReportDamage, createScrubbing, openContentBucket } from './stored-content.ts';
 import { createSweeping } from './sweeping.ts';
 import { openCredentialPassThrough, openOwnCredentials, type Patience } from './upstreams.ts';
 
@@ -174,8 +168,10 @@ async function openAll(
       onEvicted: measures?.onEvicted,
     }),
   );
+  const kept: StoredContent[] = [];
   const openContent = createOpenContent({
-    ...{ config, log, memory },
+    ...{ config, log, memory, records },
+    onOpened: stored => kept.push(stored),
     remote: bucket && { bucket, cache: caching.content, noteVerified: caching.noteVerified },
   });
   const hosting = closing(
@@ -267,17 +263,9 @@ async function openAll(
     }),
   );
 
-  const storedContent = (of: ContentKind, { verify }: Pick<StoredContent, 'verify'>): StoredContent => ({
-    ...{ of, verify },
-    directory: contentFolder(config.dataDir, of),
-  });
-  // What is in a bucket is read when it is needed: reading all of it costs money, and the service checks it by itself.
-  const stores = bucket
-    ? [caching.stored]
-    : [
-        ...[storedContent('hosted', hosting.content), caching.stored, storedContent('rules', layerStore)],
-        ...[storedContent('tokens', tokenLayers), storedContent('contexts', building.contexts)],
-      ];
+  // What is in a bucket is read when it is needed, unless configured: reading all of it costs money, and the service checks it by itself.
+  const inBucket = bucket && config.scrub.isOfBucket ? kept : [];
+  const local = bucket ? [caching.stored] : [caching.stored, ...kept];
 
   let isDraining = false;
 
@@ -307,7 +295,12 @@ async function openAll(
       observer,
       measures,
     },
-    ...{ hosted: hosting.hosted, collector: hosting.collector, cacheAdmin: caching.createAdmin(stores), ...pulling },
+    ...{
+      hosted: hosting.hosted,
+      collector: hosting.collector,
+      cacheAdmin: caching.createAdmin([...local, ...inBucket]),
+      ...pulling,
+    },
     rules: ruling.rules,
     sealed: passThrough?.sealed,
     own,
@@ -325,8 +318,10 @@ async function openAll(
     ],
   });
 
-  const scrubbing = createScrubbing({ config, log, records: ownRecords, stores });
+  const scrubbing = createScrubbing({ config, log, records: ownRecords, stores: local });
   if (scrubbing) closing(scrubbing);
+  const shared = inBucket.length > 0 && createScrubbing({ config, log, records, stores: inBucket, areInBucket: true });
+  if (shared) closing(shared);
   closing(
     createSweeping({
       ...{ config, log, clock, reasonToKeep, collector: hosting.collector },

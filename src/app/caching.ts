@@ -13,7 +13,7 @@ import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
 import type { Bucket } from '../content/bucket.ts';
 import { createDiskStore, type DiskStore } from '../content/disk.ts';
-import { CONTENT_KINDS, type StoredContent } from '../content/inventory.ts';
+import { CONTENT_KINDS, createInventory, type StoredContent } from '../content/inventory.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { Damage } from '../content/verification.ts';
 import { createMemory, type Memory } from '../memory.ts';
@@ -119,7 +119,7 @@ export async function createCaching(deps: {
   return {
     ...{ content, usage },
     upstreams: shareContent({ content, links, onDamaged: damage => void reportLoss(damage) }, deps),
-    stored: { of: 'cache', directory, verify: diskStore.verify },
+    stored: { of: 'cache', ...createInventory(directory), verify: diskStore.verify },
     noteVerified: diskStore.noteVerified,
     createAdmin: all => createCacheAdmin({ usage, stores: all, links, evict, budget, pin, deleteBy, counted, service }),
     sweep: housekeeping.sweep,
@@ -195,7 +195,7 @@ async function openOthers(dataDir: string, opened: AsyncDisposableStack): Promis
     if (of === 'cache' || !existsSync(directory)) continue;
     const store = await createDiskStore({ directory, ...(of === 'hosted' && { maxDamagedBytes: MAX_DAMAGED_BYTES }) });
     opened.defer(() => store.close());
-    stores.push({ of, directory, verify: store.verify });
+    stores.push({ of, ...createInventory(directory), verify: store.verify });
   }
   return stores;
 }

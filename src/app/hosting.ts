@@ -137,7 +137,7 @@ async function openHere(config: Config, log: Logger) {
   const bucket = await openContentBucket(config, log);
   const cache = bucket && (await createDiskStore({ directory: contentFolder(dataDir, 'cache') }));
   const remote = bucket && cache && { bucket, cache, noteVerified: cache.noteVerified };
-  const openContent = createOpenContent({ config, log, memory, remote });
+  const openContent = createOpenContent({ config, log, memory, remote, records });
   const { content, inventory } = await openContent('hosted', { onDamaged() {} });
   const journal = openLinkJournal({ directory, records, now: clock.now });
   const store = createHostedStore({

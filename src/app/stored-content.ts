@@ -7,7 +7,7 @@ import type { Logger } from 'pino';
 import { z } from 'zod';
 import { REMEDIES } from '../cache/admin/cache-admin.ts';
 import type { CountedStore } from '../cache/eviction/counted-store.ts';
-import { createBucketStore } from '../cache/read-through/bucket-store.ts';
+import { createBucketStore, type Damages } from '../cache/read-through/bucket-store.ts';
 import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
 import { type Bucket, openBucket } from '../content/bucket.ts';
@@ -17,10 +17,12 @@ import {
   CONTENT_KINDS,
   type ContentKind,
   createInventory,
+  type Holds,
   type ListedStore,
   listContent,
   type StoredContent,
 } from '../content/inventory.ts';
+import { LEASE_MS } from '../content/leased-store.ts';
 import { type Scrubber, type ScrubTotals, startScrubber } from '../content/scrubber.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { Damage } from '../content/verification.ts';
@@ -73,12 +75,17 @@ export function createOpenContent({
   log,
   memory,
   remote,
+  records,
+  onOpened = () => {},
 }: {
   readonly config: Pick<Config, 'dataDir'>;
   readonly log: Logger;
   readonly memory: Memory;
   /** Absent: content is on this disk. */
   readonly remote: RemoteContent | undefined;
+  readonly records: RecordStore;
+  /** Called with each store. */
+  readonly onOpened?: ((stored: StoredContent) => void) | undefined;
 }): OpenContent {
   const onFailed = (digest: Digest, error: unknown) =>
     log.warn({ digest, err: error }, 'a transfer from the object store failed: its readers were cut off');
@@ -89,12 +96,50 @@ export function createOpenContent({
       await mkdir(directory, { recursive: true });
       const { bucket, cache, noteVerified } = remote;
       const { onDamaged } = options;
-      const content = createBucketStore({ bucket, folder: FOLDERS[of], cache, memory, onDamaged, onFailed });
-      const { inventory, commit, parts } = content;
-      return { content, inventory, commit, parts, noteVerified, directory: contentFolder(dataDir, 'cache') };
+      const holds = records.locks.areShared && !HELD_OTHERWISE.includes(of) ? createHolds(records, of) : undefined;
+      const content = createBucketStore({
+        ...{ bucket, folder: FOLDERS[of], cache, memory, onDamaged, onFailed },
+        damages: createDamageRecords(records, of),
+        hold: holds && (digest => holds.hold(digest, LEASE_MS)),
+      });
+      const { inventory, commit, parts, verify } = content;
+      onOpened({ of, verify, ...inventory });
+      return { content, inventory, holds, commit, parts, noteVerified, directory: contentFolder(dataDir, 'cache') };
     }
     const content = await createDiskStore({ directory, memory, ...options });
-    return { content, inventory: createInventory(directory), noteVerified: content.noteVerified, directory };
+    const { verify, noteVerified } = content;
+    const inventory = createInventory(directory);
+    onOpened({ of, verify, ...inventory });
+    return { content, inventory, noteVerified, directory };
+  };
+}
+
+/** These have locks and records of their own that say what has to stay. */
+const HELD_OTHERWISE: readonly ContentKind[] = ['hosted', 'tokens'];
+
+function createHolds(records: RecordStore, of: ContentKind): Holds {
+  const holds = createCollection({ store: records, name: 'content.hold', schema: z.object({}) });
+  const keyOf = (digest: Digest) => `${of} ${digest}`;
+  const lockOf = (digest: Digest) => `content/${of}/${digest}`;
+  return {
+    hold: (digest, ms) => records.locks.withLock(lockOf(digest), () => holds.put(keyOf(digest), {}, { ttlMs: ms })),
+    removeUnlessHeld: (digest, remove) =>
+      records.locks.withLock(lockOf(digest), async lock => {
+        if (await holds.has(keyOf(digest))) return;
+        await lock.confirm();
+        await remove();
+      }),
+  };
+}
+
+/** What one process has found counts for all, and after a restart. */
+function createDamageRecords(records: RecordStore, of: ContentKind): Damages {
+  const damages = createCollection({ store: records, name: 'content.damaged', schema: z.object({}) });
+  const keyOf = (digest: Digest) => `${of} ${digest}`;
+  return {
+    has: digest => damages.has(keyOf(digest)),
+    add: digest => damages.put(keyOf(digest), {}),
+    remove: async digest => void (await damages.delete(keyOf(digest))),
   };
 }
 
@@ -199,6 +244,8 @@ const cursorSchema = z
   .catch(undefined);
 
 const KEY = 'place';
+const BUCKET_KEY = 'bucket';
+const SCRUB_LOCK = 'scrub';
 
 /** Undefined where scrubbing is off. */
 export function createScrubbing({
@@ -206,18 +253,25 @@ export function createScrubbing({
   log,
   records,
   stores,
+  areInBucket = false,
 }: {
   readonly config: Pick<Config, 'scrub'>;
   readonly log: Logger;
+  /** Of this process, or of all that share the stores. */
   readonly records: RecordStore;
   readonly stores: readonly StoredContent[];
+  /** Whether all processes that share the records share the stores: one of them reads at a time. */
+  readonly areInBucket?: boolean;
 }): Scrubber | undefined {
   const { everyMs, bytesPerSecond } = config.scrub;
   if (everyMs === undefined) return undefined;
   const cursors = createCollection({ store: records, name: 'scrub', schema: cursorSchema });
+  const key = areInBucket ? BUCKET_KEY : KEY;
+  const exclusively = async (work: () => Promise<void>) =>
+    (await records.locks.withFreeLock(SCRUB_LOCK, () => work().then(() => true))) ?? false;
   return startScrubber({
-    ...{ stores, everyMs, bytesPerSecond },
-    cursors: { find: () => cursors.get(KEY), save: cursor => cursors.put(KEY, cursor) },
+    ...{ stores, everyMs, bytesPerSecond, exclusively: areInBucket ? exclusively : undefined },
+    cursors: { find: () => cursors.get(key), save: cursor => cursors.put(key, cursor) },
     onRound: round => logRound(log, round, everyMs),
     onFailed: error => log.error({ err: error }, 'stored content could not be scrubbed: the next round will retry'),
   });

@@ -109,20 +109,14 @@ export function configSchema(env: Environment) {
 const replicasSchema = z.object({
   state: z.object({ postgres: z.object({ isShared: z.boolean() }).optional() }),
   access: z.object({ credentialKeys: z.array(z.string()) }).optional(),
-  content: z.object({ s3: z.unknown().optional() }),
 });
 
-function checkReplicas({ state, access, content }: z.output<typeof replicasSchema>, context: z.RefinementCtx): void {
+function checkReplicas({ state, access }: z.output<typeof replicasSchema>, context: z.RefinementCtx): void {
   if (!state.postgres?.isShared) return;
   // A key that each process made for itself would open no credentials of the others.
   if (access && access.credentialKeys.length === 0) {
     const message = 'with state.postgres.replicas, all replicas need the same keys: set at least one';
     context.addIssue({ code: 'custom', path: ['access', 'credentialKeys'], message });
-  }
-  if (content.s3 !== undefined) {
-    const message =
-      'a bucket has content of one Veneer; with state.postgres.replicas, share hosted/, tokens/ and rules/ of dataDir';
-    context.addIssue({ code: 'custom', path: ['content', 's3'], message });
   }
 }
 
@@ -357,8 +351,10 @@ function scrubSchema() {
       every: z.union([z.literal('never').transform(() => undefined), duration({ minMs: 60_000 })]).prefault('7d'),
       /** Per second. */
       rate: size().prefault('32MiB'),
+      /** Whether what is in the bucket of content.s3 is read as well. */
+      bucket: z.boolean().default(false),
     })
-    .transform(({ every, rate }) => ({ everyMs: every, bytesPerSecond: rate }));
+    .transform(({ every, rate, bucket }) => ({ everyMs: every, bytesPerSecond: rate, isOfBucket: bucket }));
 }
 
 function limitsSchema() {

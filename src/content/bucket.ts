@@ -55,6 +55,7 @@ export interface Bucket {
   put(key: string, file: ObjectFile, options?: { readonly isReplaced?: boolean }): Promise<void>;
   /** Makes one object of another, within the service; returns false where there is no such object. At most MAX_COPY_BYTES of it. */
   copy(from: string, to: string): Promise<boolean>;
+  /** Tried for a few seconds only: the caller may have a lock for no longer. */
   delete(key: string): Promise<void>;
   /** In the order of keys, read page by page. */
   list(prefix: string): AsyncIterable<StoredObject>;
@@ -81,6 +82,8 @@ const REQUEST_MS = 60_000;
 /** The longest pause between the bytes of a body. */
 const STALL_MS = 20_000;
 const PROBE_MS = 2_000;
+/** With a probe before it, less than a lock is held after it was confirmed. */
+const DELETE_MS = 5_000;
 const MAX_SOCKETS = 256;
 /** The maximum number of resumptions per object. */
 const MAX_RESUMPTIONS = 5;
@@ -276,7 +279,8 @@ export async function openBucket(
       return (await use(() => client.send(command, { requestTimeout: COPY_MS }))) !== undefined;
     },
     async delete(key) {
-      await use(() => client.send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: prefix + key })));
+      const command = new sdk.DeleteObjectCommand({ Bucket: bucket, Key: prefix + key });
+      await use(() => client.send(command, { abortSignal: AbortSignal.timeout(DELETE_MS) }));
     },
     async *list(under) {
       let token: string | undefined;

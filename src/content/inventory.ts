@@ -11,10 +11,9 @@ export const CONTENT_KINDS = ['hosted', 'cache', 'rules', 'tokens', 'contexts'] 
 
 export type ContentKind = (typeof CONTENT_KINDS)[number];
 
-/** A disk store, as far as listing and verifying goes. */
-export interface StoredContent extends Pick<DiskStore, 'verify'> {
+/** A store, as far as listing and verifying goes. */
+export interface StoredContent extends Pick<DiskStore, 'verify'>, Pick<Inventory, 'list' | 'listPart'> {
   readonly of: ContentKind;
-  readonly directory: string;
 }
 
 const ALGORITHMS = ['sha256', 'sha512'] as const;
@@ -23,6 +22,16 @@ const ALGORITHMS = ['sha256', 'sha512'] as const;
 export interface ListedStore {
   readonly content: ContentStore & Pick<DiskStore, 'verify'>;
   readonly inventory: Inventory;
+  /** Absent where no other process has the content. */
+  readonly holds?: Holds | undefined;
+}
+
+/** What keeps content of a store that several processes share. */
+export interface Holds {
+  /** Nobody removes the content from when it resolves, for this time; what is being removed is gone by then. */
+  hold(digest: Digest, ms: number): Promise<void>;
+  /** Runs `remove`, during which nobody can hold the content, unless it is held. */
+  removeUnlessHeld(digest: Digest, remove: () => Promise<void>): Promise<void>;
 }
 
 export interface Inventory {
@@ -33,6 +42,8 @@ export interface Inventory {
   list(): AsyncIterable<Digest>;
   /** Those that are stored in the same folder as this one is, or would be: one of 256 parts for each algorithm, in no order. */
   listBeside(digest: Digest): Promise<readonly Digest[]>;
+  /** Those whose hex begins with these two characters, in order: an even share of all content. */
+  listPart(hex: string): Promise<readonly Digest[]>;
   /** When content was last stored, by the mtime of its file; undefined for what is not there. */
   findStoredAt(digest: Digest): Promise<Date | undefined>;
 }
@@ -47,6 +58,7 @@ export function createInventory(directory: string): Inventory {
     list: () => listContent(directory),
     listBeside: async digest =>
       (await orAbsent(listFolder(directory, digestAlgorithm(digest), digestHex(digest).slice(0, 2)))) ?? [],
+    listPart: hex => listPart(directory, hex),
     findStoredAt: async digest => (await stat(pathOf(digest), { throwIfNoEntry: false }))?.mtime,
   };
 }
@@ -74,8 +86,7 @@ async function listFolder(
   return names.map(name => `${algorithm}:${name}`).filter(isDigest);
 }
 
-/** The digests whose hex begins with these two characters, in order: an even share of all content. */
-export async function listPart(directory: string, hex: string): Promise<readonly Digest[]> {
+async function listPart(directory: string, hex: string): Promise<readonly Digest[]> {
   const found = await Promise.all(ALGORITHMS.map(algorithm => orAbsent(listFolder(directory, algorithm, hex))));
   return found.flatMap(digests => digests ?? []).sort();
 }

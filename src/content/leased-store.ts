@@ -1,5 +1,6 @@
 // Content that is stored for as long as something needs it. New or touched content has a lease, during which its use gets recorded. Leases
-// do not survive a restart, and records may be lost, so the file's own time counts as well.
+// do not survive a restart, and records may be lost, so the file's own time counts as well. What several processes share is held by each of
+// them that leases or needs it.
 import type { Digest } from '../oci/digest.ts';
 import type { DiskStore, DiskStoreOptions } from './disk.ts';
 import { type ListedStore, openListedDisk } from './inventory.ts';
@@ -20,12 +21,15 @@ export interface LeasedStoreDeps extends Pick<DiskStoreOptions, 'memory' | 'onDa
   readonly mayDelete?: (() => boolean) | undefined;
 }
 
-const LEASE_MS = 3_600_000;
+/** Also that of a hold, which outlasts several sweeps. */
+export const LEASE_MS = 3_600_000;
 
 export async function createLeasedStore(deps: LeasedStoreDeps): Promise<LeasedStore> {
   const { directory, now, mayDelete = () => true, memory, onDamaged } = deps;
-  const { content, inventory } = deps.stored ?? (await openListedDisk({ directory, memory, onDamaged }));
+  const stored: ListedStore = deps.stored ?? (await openListedDisk({ directory, memory, onDamaged }));
+  const { content, inventory, holds } = stored;
   const leasedUntil = new Map<Digest, number>();
+  const heldUntil = new Map<Digest, number>();
   let arriving = 0;
   let removal: Promise<unknown> = Promise.resolve();
 
@@ -37,6 +41,14 @@ export async function createLeasedStore(deps: LeasedStoreDeps): Promise<LeasedSt
     leasedUntil.set(digest, now().getTime() + LEASE_MS);
   }
 
+  /** Renewed when half of its time is over. */
+  async function hold(digest: Digest): Promise<void> {
+    const until = now().getTime() + LEASE_MS;
+    if (!holds || (heldUntil.get(digest) ?? 0) > until - LEASE_MS / 2) return;
+    await holds.hold(digest, LEASE_MS);
+    heldUntil.set(digest, until);
+  }
+
   async function isOld(digest: Digest): Promise<boolean> {
     const storedAt = await inventory.findStoredAt(digest);
     return storedAt !== undefined && storedAt.getTime() + LEASE_MS <= now().getTime();
@@ -45,7 +57,7 @@ export async function createLeasedStore(deps: LeasedStoreDeps): Promise<LeasedSt
   /** Arriving content may have this digest, too: its file would be the one removed. */
   async function remove(digest: Digest): Promise<void> {
     if (arriving > 0 || isLeased(digest) || !mayDelete()) return;
-    const removed = content.delete(digest);
+    const removed = holds ? holds.removeUnlessHeld(digest, () => content.delete(digest)) : content.delete(digest);
     removal = removed.catch(() => {});
     await removed;
   }
@@ -66,13 +78,18 @@ export async function createLeasedStore(deps: LeasedStoreDeps): Promise<LeasedSt
     },
     async touch(digest) {
       lease(digest);
+      await hold(digest);
       await removal;
+      // Another process may have removed what this one remembers.
+      if (holds && !(await inventory.findStoredAt(digest))) return false;
       return (await content.find(digest)) !== undefined;
     },
     async sweep(isNeeded) {
       for (const digest of leasedUntil.keys()) if (!isLeased(digest)) leasedUntil.delete(digest);
+      for (const [digest, until] of heldUntil) if (until <= now().getTime()) heldUntil.delete(digest);
       for await (const digest of inventory.list()) {
-        if (!isLeased(digest) && (await isOld(digest)) && !(await isNeeded(digest))) await remove(digest);
+        if (holds && (await isNeeded(digest))) await hold(digest);
+        else if (!isLeased(digest) && (await isOld(digest)) && !(await isNeeded(digest))) await remove(digest);
       }
     },
   };

@@ -2,7 +2,7 @@
 // by part, in all stores at once: each part gets the same time, so that the total amount need not be known.
 import { setTimeout } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.ts';
-import { type ContentKind, listPart, type StoredContent } from './inventory.ts';
+import type { ContentKind, StoredContent } from './inventory.ts';
 import { createRateLimiter } from './verification.ts';
 
 interface CursorStore {
@@ -49,8 +49,13 @@ export function startScrubber(options: {
   readonly onRound: (round: ScrubTotals) => void;
   /** Called for content that could not be read; it is retried in the next round. */
   readonly onFailed: (error: unknown) => void;
+  /**
+   * Runs `work` unless another process does, and returns whether it ran: for stores that several processes share, as they do the cursors.
+   * Absent: they are of this process alone.
+   */
+  readonly exclusively?: ((work: () => Promise<void>) => Promise<boolean>) | undefined;
 }): Scrubber {
-  const { stores, everyMs, bytesPerSecond, cursors, onRound, onFailed } = options;
+  const { stores, everyMs, bytesPerSecond, cursors, onRound, onFailed, exclusively } = options;
   const closing = new AbortController();
   const { signal } = closing;
   const partMs = everyMs / PARTS;
@@ -61,15 +66,36 @@ export function startScrubber(options: {
   let savedAt = since;
 
   async function run(): Promise<void> {
-    cursor = (await cursors.find()) ?? START;
-    isBegun = true;
+    if (!exclusively) await begin();
     await pause(Math.min(START_MS, partMs));
     for (;;) {
-      await scrubPart();
-      cursor = { ...cursor, part: cursor.part + 1, after: undefined };
-      if (cursor.part >= PARTS) await endRound();
-      await saveSometimes();
+      if (!exclusively) await nextPart();
+      else if (!(await exclusively(sharedPart))) await pause(Math.min(START_MS, partMs));
     }
+  }
+
+  async function begin(): Promise<void> {
+    cursor = (await cursors.find()) ?? START;
+    since = performance.now();
+    isBegun = true;
+  }
+
+  /** Continues where any process was. */
+  async function sharedPart(): Promise<void> {
+    await begin();
+    try {
+      await nextPart();
+    } finally {
+      await save();
+      isBegun = false;
+    }
+  }
+
+  async function nextPart(): Promise<void> {
+    await scrubPart();
+    cursor = { ...cursor, part: cursor.part + 1, after: undefined };
+    if (cursor.part >= PARTS) await endRound();
+    await saveSometimes();
   }
 
   async function endRound(): Promise<void> {
@@ -107,8 +133,8 @@ export function startScrubber(options: {
 
   async function listAll(hex: string): Promise<readonly Found[]> {
     const found: Found[] = [];
-    for (const { of, directory, verify } of stores) {
-      const digests = await listPart(directory, hex).catch(error => {
+    for (const { of, listPart, verify } of stores) {
+      const digests = await listPart(hex).catch(error => {
         onFailed(error);
         return [];
       });

@@ -118,7 +118,7 @@ test('an empty file gives every default', () => {
       budget: { highBytes: 0.95 * 50 * 1024 ** 3, lowBytes: 0.85 * 50 * 1024 ** 3, maxAgeMs: undefined },
       pin: [],
     },
-    scrub: { everyMs: 604_800_000, bytesPerSecond: 32 * 1024 ** 2 },
+    scrub: { everyMs: 604_800_000, bytesPerSecond: 32 * 1024 ** 2, isOfBucket: false },
     attestations: 'drop',
     limits: {
       connections: 4096,
@@ -468,14 +468,4 @@ test('replicas that know their callers need keys that all of them have', () => {
   expect(faults(state + access('a'.repeat(32)))).toEqual([]);
   expect(faults(state.replace(', replicas: true', '') + access(''))).toEqual([]);
   expect(load(state).state.postgres).toMatchObject({ isShared: true });
-});
-
-test('a bucket is for one process', () => {
-  const state = 'state: { postgres: { url: postgres://db.example.com/veneer, replicas: true } }\n';
-  const content = 'content: { s3: { bucket: images } }\n';
-  expect(faults(state + content)).toEqual([
-    'content.s3: a bucket has content of one Veneer; with state.postgres.replicas, share hosted/, tokens/ and rules/ of dataDir',
-  ]);
-  expect(faults(state.replace(', replicas: true', '') + content)).toEqual([]);
-  expect(faults(content)).toEqual([]);
 });

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createDiskStore, type DiskStore } from '../../src/content/disk.ts';
-import type { StoredContent } from '../../src/content/inventory.ts';
+import { createInventory, type StoredContent } from '../../src/content/inventory.ts';
 import { type Scrubber, type ScrubCursor, type ScrubTotals, startScrubber } from '../../src/content/scrubber.ts';
 import { type Digest, digestHex } from '../../src/oci/digest.ts';
 
@@ -29,7 +29,7 @@ beforeEach(async () => {
       read.push(`${of} ${digest}`);
       return verified;
     };
-    kept.push({ of, directory: join(directory, of), verify });
+    kept.push({ of, ...createInventory(join(directory, of)), verify });
   }
 });
 

@@ -3,7 +3,7 @@ import { Buffer } from 'node:buffer';
 import type { Inventory } from '../../src/content/inventory.ts';
 import type { ContentStore } from '../../src/content/store.ts';
 import type { UploadFile, UploadFiles } from '../../src/content/upload-files.ts';
-import { type Digest, type DigestAlgorithm, digestAlgorithm, digestOf } from '../../src/oci/digest.ts';
+import { type Digest, type DigestAlgorithm, digestAlgorithm, digestHex, digestOf } from '../../src/oci/digest.ts';
 import { ContentMismatch } from '../../src/oci/verify.ts';
 
 export interface MemoryPlace {
@@ -92,6 +92,7 @@ export function createMemoryPlace(now: () => Date): MemoryPlace {
         yield* [...kept.keys()];
       },
       listBeside: async () => [...kept.keys()],
+      listPart: async hex => [...kept.keys()].filter(digest => digestHex(digest).startsWith(hex)),
       findStoredAt: async digest => (kept.has(digest) ? keptAt.get(digest) : undefined),
     },
   };

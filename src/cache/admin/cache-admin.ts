@@ -1,7 +1,7 @@
 // Administration of the cache: statistics, lists, pruning and verification. Each result is a stream of lines; a reader that leaves early
 // stops the operation.
 import { setImmediate } from 'node:timers/promises';
-import { type ContentKind, listContent, type StoredContent } from '../../content/inventory.ts';
+import type { ContentKind, StoredContent } from '../../content/inventory.ts';
 import { createRateLimiter } from '../../content/verification.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -202,8 +202,8 @@ async function* verify(
   const limitRate = bytesPerSecond === undefined ? undefined : createRateLimiter(bytesPerSecond);
   let seen: Tally = { count: 0, bytes: 0 };
   let damaged: Tally = { count: 0, bytes: 0 };
-  for (const { of, directory, verify: verifyOne } of stores) {
-    for await (const digest of listContent(directory)) {
+  for (const { of, list, verify: verifyOne } of stores) {
+    for await (const digest of list()) {
       const verified = await verifyOne(digest, { limitRate });
       // Removed meanwhile.
       if (!verified) continue;

@@ -51,10 +51,21 @@ interface BucketStoreDeps {
   readonly folder: string;
   readonly cache: ContentStore & Pick<CountedStore, 'adopt'>;
   readonly memory: Pick<Memory, 'openCache'>;
+  /** Called before content is stored: it has to stay from then on. Default: nobody else removes any. */
+  readonly hold?: ((digest: Digest) => Promise<void>) | undefined;
+  /** Default: only this store knows what it has found. */
+  readonly damages?: Damages | undefined;
   /** Called with content of the bucket whose bytes do not match its digest. It stays there, and counts as missing until it is replaced. */
   readonly onDamaged: (damage: Damage) => void;
   /** Called for each transfer from the bucket that broke. */
   readonly onFailed: (digest: Digest, error: unknown) => void;
+}
+
+/** Content that is known to be damaged until it is replaced. */
+export interface Damages {
+  has(digest: Digest): Promise<boolean>;
+  add(digest: Digest): Promise<void>;
+  remove(digest: Digest): Promise<void>;
 }
 
 /** How long the existence of content is cached, in case others delete objects. */
@@ -64,16 +75,16 @@ const ALGORITHMS = ['sha256', 'sha512'] as const;
 
 /** Neither the bucket nor the cache is closed with it. */
 export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: BucketStoreDeps): BucketStore {
+  const { damages = createDamages(), hold = async () => {} } = hooks;
   const known = memory.openCache<{ readonly size: number; readonly until: number }>();
-  const damaged = new LRUCache<Digest, true>({ max: MAX_DAMAGED });
   const transfers = createTransfers({ content: cache, onFailed: (digest, error) => void noteFailed(digest, error) });
   const keyOf = (digest: Digest) => keyIn(folder, digest);
   const uploads = `${folder}/uploads/`;
 
   async function find(digest: Digest): Promise<{ readonly size: number } | undefined> {
-    if (damaged.has(digest)) return undefined;
     const before = known.get(digest);
     if (before && before.until > performance.now()) return { size: before.size };
+    if (await damages.has(digest)) return undefined;
     const found = await bucket.find(keyOf(digest)).catch(error => {
       // Only Veneer deletes objects, so cached content can be served while the service is unavailable.
       if (before) return before;
@@ -91,14 +102,20 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
   /** Never rejects. The bytes may also have changed in transit. */
   async function noteFailed(digest: Digest, error: unknown): Promise<void> {
     hooks.onFailed(digest, error);
-    if (!(error instanceof ContentMismatch)) return;
-    const verified = await verify(digest).catch(() => undefined);
-    if (!verified || verified.isIntact) return;
-    damaged.set(digest, true);
-    hooks.onDamaged({ digest, size: verified.size, reason: error.message, setAside: undefined });
+    if (error instanceof ContentMismatch) await verify(digest).catch(() => {});
   }
 
-  const verify: DiskStore['verify'] = async (digest, { limitRate, signal } = {}) => {
+  const verify: DiskStore['verify'] = async (digest, options) => {
+    const verified = await readWhole(digest, options);
+    if (!verified || verified.isIntact) return verified;
+    await damages.add(digest);
+    known.delete(digest);
+    const reason = 'the object in the bucket has other bytes than its digest says';
+    hooks.onDamaged({ digest, size: verified.size, reason, setAside: undefined });
+    return verified;
+  };
+
+  const readWhole: DiskStore['verify'] = async (digest, { limitRate, signal } = {}) => {
     const opened = await bucket.open(keyOf(digest), undefined, signal);
     if (!opened) return undefined;
     const { size } = opened;
@@ -118,8 +135,10 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
   };
 
   async function store({ path, digest, size }: VerifiedFile): Promise<void> {
-    await bucket.put(keyOf(digest), { path, digest, size }, { isReplaced: damaged.has(digest) });
-    damaged.delete(digest);
+    await hold(digest);
+    const isReplaced = await damages.has(digest);
+    await bucket.put(keyOf(digest), { path, digest, size }, { isReplaced });
+    if (isReplaced) await damages.remove(digest);
     noteStored(digest, size);
   }
 
@@ -131,7 +150,7 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
   }
 
   async function fetch(digest: Digest) {
-    if (damaged.has(digest)) return undefined;
+    if (await damages.has(digest)) return undefined;
     try {
       return await transfers.join({
         key: digest,
@@ -176,7 +195,7 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
     async delete(digest) {
       await bucket.delete(keyOf(digest));
       known.delete(digest);
-      damaged.delete(digest);
+      if (await damages.has(digest)) await damages.remove(digest);
       await cache.delete(digest);
     },
     async commit(path, digest) {
@@ -186,7 +205,7 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
     },
     async locate(digest) {
       // Asked anew: nobody is there to fetch it when the client does not find it.
-      const isStored = !damaged.has(digest) && (await bucket.find(keyOf(digest)));
+      const isStored = !(await damages.has(digest)) && (await bucket.find(keyOf(digest)));
       return isStored ? bucket.locate(keyOf(digest)) : undefined;
     },
     inventory: createBucketInventory(bucket, folder),
@@ -198,9 +217,10 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
       open: async (name, digest) => (await cache.open(digest)) ?? (await bucket.open(uploads + name))?.body,
       async promote(name, { digest, size }) {
         if (size > MAX_COPY_BYTES) return false;
-        const stored = damaged.has(digest) ? undefined : await bucket.find(keyOf(digest));
+        const isReplaced = await damages.has(digest);
+        const stored = isReplaced ? undefined : await bucket.find(keyOf(digest));
         if (stored?.size !== size && !(await bucket.copy(uploads + name, keyOf(digest)))) return false;
-        damaged.delete(digest);
+        if (isReplaced) await damages.remove(digest);
         noteStored(digest, size);
         return true;
       },
@@ -211,6 +231,15 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
       },
     },
     async close() {},
+  };
+}
+
+function createDamages(): Damages {
+  const damaged = new LRUCache<Digest, true>({ max: MAX_DAMAGED });
+  return {
+    has: async digest => damaged.has(digest),
+    add: async digest => void damaged.set(digest, true),
+    remove: async digest => void damaged.delete(digest),
   };
 }
 
@@ -242,6 +271,10 @@ function createBucketInventory(bucket: Bucket, folder: string): Inventory {
     listBeside(digest) {
       const key = keyIn(folder, digest);
       return Array.fromAsync(list(key.slice(0, key.lastIndexOf('/') + 1)));
+    },
+    async listPart(hex) {
+      const parts = ALGORITHMS.map(algorithm => Array.fromAsync(list(`${folder}/blobs/${algorithm}/${hex}/`)));
+      return (await Promise.all(parts)).flat().sort();
     },
     findStoredAt: async digest => (await bucket.find(keyIn(folder, digest)))?.storedAt,
   };

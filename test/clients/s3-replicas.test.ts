@@ -1,0 +1,321 @@
+// Three Veneers at one PostgreSQL and one bucket, with no disk in common: each request goes to another of them than the one before, as a
+// balancer may have it. What clients push comes about, also where one of them dies or the bucket is away for a while.
+import { randomBytes } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer, request, type Server } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { z } from 'zod';
+import { digestOf } from '../../src/oci/digest.ts';
+import { makeTar, submitAugmentation } from './support/augment.ts';
+import { clientPath, findMissingTools } from './support/clients.ts';
+import {
+  OBJECT_STORE_COMMANDS,
+  OBJECT_STORE_KEY,
+  type ObjectServer,
+  startObjectStore,
+} from './support/object-store.ts';
+import { POSTGRES_COMMANDS, type Postgres, startPostgres } from './support/postgres.ts';
+import { checkUrl, findFreePort, type Killable, run, startProcess, waitUntil } from './support/process.ts';
+
+const missing = findMissingTools([...POSTGRES_COMMANDS, ...OBJECT_STORE_COMMANDS, 'crane', 'oras', 'skopeo']);
+const Layers = z.object({ layers: z.array(z.object({ digest: z.string() })) });
+const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+
+interface Replica {
+  readonly name: string;
+  readonly address: string;
+  readonly config: string;
+  process: Killable | undefined;
+}
+
+describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
+  let postgres: Postgres;
+  let store: ObjectServer;
+  let folder: string;
+  let replicas: readonly Replica[];
+  let balancer: Server;
+  let address: string;
+  const large = randomBytes(12_000_000);
+
+  beforeAll(async () => {
+    [postgres, store] = await Promise.all([startPostgres(), startObjectStore()]);
+    folder = await mkdtemp(join(tmpdir(), 'veneer-s3-replicas-'));
+    await writeFile(join(folder, 'layer.tar'), await makeTar());
+    await writeFile(join(folder, 'large'), large);
+    await mkdir(join(folder, 'layer/opt'), { recursive: true });
+    await writeFile(join(folder, 'layer/opt/note'), 'a note\n');
+    // The first one makes the schema.
+    const first = await create('a');
+    replicas = [first, ...(await Promise.all(['b', 'c'].map(create)))];
+    balancer = await startBalancer();
+    const { port } = Object(balancer.address());
+    address = `127.0.0.1:${port}`;
+  }, 120_000);
+
+  afterAll(async () => {
+    balancer?.closeAllConnections();
+    balancer?.close();
+    await Promise.all((replicas ?? []).map(each => each.process?.kill()));
+    await store?.close();
+    await postgres?.close();
+    if (folder) await rm(folder, { recursive: true });
+  }, 60_000);
+
+  async function create(name: string): Promise<Replica> {
+    const settings = {
+      dataDir: join(folder, name),
+      content: { s3: { endpoint: store.endpoint, bucket: store.bucket, prefix: 'fleet/' } },
+      state: { postgres: { url: postgres.url, replicas: true } },
+      hosted: { collect: { every: 'off', grace: '0s', untagged: '0s' } },
+      rules: [{ name: 'notes', match: { image: 'local/ruled*' }, layers: [{ directory: join(folder, 'layer') }] }],
+      builds: { backends: ['embedded'] },
+      scrub: { every: '1m', bucket: true },
+    };
+    const config = join(folder, `${name}.yaml`);
+    await writeFile(config, JSON.stringify(settings));
+    const replica: Replica = {
+      ...{ name, config },
+      address: `127.0.0.1:${await findFreePort()}`,
+      process: undefined,
+    };
+    await start(replica);
+    return replica;
+  }
+
+  async function start(replica: Replica): Promise<void> {
+    const args = ['src/main.ts', '--config', replica.config, '--listen', replica.address];
+    replica.process = await startProcess(process.execPath, args, {
+      env: OBJECT_STORE_KEY,
+      checkReady: () => checkUrl(`http://${replica.address}/health/ready`),
+    });
+  }
+
+  /** Sends each request to the next replica that is alive: without its body, to be sent again by the client where that one dies. */
+  async function startBalancer(): Promise<Server> {
+    let next = 0;
+    const server = createServer((from, to) => {
+      const alive = replicas.filter(({ process }) => process !== undefined);
+      const replica = alive[next++ % alive.length];
+      const [host, port] = (replica?.address ?? '').split(':');
+      const { method, url: path, headers } = from;
+      const onward = request({ host, port, method, path, headers, agent: false }, answer => {
+        to.writeHead(answer.statusCode ?? 502, answer.headers);
+        answer.pipe(to);
+        answer.on('error', () => to.destroy());
+      });
+      onward.on('error', () => {
+        if (to.headersSent) return to.destroy();
+        to.writeHead(503, { 'retry-after': '1', connection: 'close' });
+        to.end();
+      });
+      from.on('error', () => onward.destroy());
+      from.pipe(onward);
+    });
+    server.listen(0, '127.0.0.1');
+    await new Promise(resolve => server.once('listening', resolve));
+    return server;
+  }
+
+  const at = (index: number): Replica => {
+    const replica = replicas[index % replicas.length];
+    if (!replica) throw new Error('there is no replica');
+    return replica;
+  };
+  const send = (target: Replica | undefined, path: string, init: RequestInit = {}) =>
+    fetch(`http://${target?.address ?? address}${path}`, init);
+  const statusOf = (target: Replica | undefined, path: string, init?: RequestInit) =>
+    send(target, path, init).then(async response => {
+      await response.arrayBuffer();
+      return response.status;
+    });
+  const read = async (target: Replica | undefined, path: string) => {
+    const response = await send(target, path);
+    return response.ok ? digestOf(await response.bytes()) : response.status;
+  };
+  const pathOf = (response: Response) => new URL(response.headers.get('location') ?? '', 'http://veneer').pathname;
+  const crane = (...args: readonly string[]) => run(clientPath('crane'), args);
+
+  async function listObjects(kind: string): Promise<readonly string[]> {
+    const entries = await readdir(join(store.folder, 'fleet', kind), { recursive: true, withFileTypes: true }).catch(
+      () => [],
+    );
+    return entries.filter(entry => entry.isFile()).map(({ name }) => name);
+  }
+
+  async function pushManifest(repository: string, tag: string, blobs: readonly Buffer[]) {
+    const config = digestOf(Buffer.from('{}'));
+    const body = JSON.stringify({
+      ...{ schemaVersion: 2, mediaType: MANIFEST },
+      config: { mediaType: 'application/vnd.oci.image.config.v1+json', digest: config, size: 2 },
+      layers: blobs.map(blob => ({
+        mediaType: 'application/vnd.oci.image.layer.v1.tar',
+        digest: digestOf(blob),
+        size: blob.byteLength,
+      })),
+    });
+    const init = { method: 'PUT', headers: { 'content-type': MANIFEST }, body };
+    expect(await statusOf(undefined, `/v2/${repository}/manifests/${tag}`, init)).toBe(201);
+    return digestOf(Buffer.from(body));
+  }
+
+  async function expectServed(replica: Replica, name: string): Promise<void> {
+    const [repository] = name.split(':');
+    const { layers } = Layers.parse(JSON.parse(await crane('manifest', `${replica.address}/${name}`)));
+    expect(layers.length).toBeGreaterThan(1);
+    for (const { digest } of layers) expect(await read(replica, `/v2/${repository}/blobs/${digest}`)).toBe(digest);
+  }
+
+  const pushBlob = (target: Replica | undefined, repository: string, body: Buffer) =>
+    statusOf(target, `/v2/${repository}/blobs/uploads/?digest=${digestOf(body)}`, { method: 'POST', body });
+
+  test('clients push and pull through a balancer that has each request at another replica', async () => {
+    const image = `${address}/local/app`;
+    await crane('append', '--oci-empty-base', '-f', join(folder, 'layer.tar'), '-t', `${image}:v1`);
+    await crane('validate', '--remote', `${image}:v1`);
+    await run(clientPath('oras'), ['push', '--plain-http', `${image}:file`, 'large'], { cwd: folder });
+    // A copy to another repository: mounts.
+    await crane('copy', `${image}:v1`, `${address}/local/other:v1`);
+    await crane('validate', '--remote', `${address}/local/other:v1`);
+    expect(await read(undefined, `/v2/local/app/blobs/${digestOf(large)}`)).toBe(digestOf(large));
+    await run('skopeo', [
+      ...['--insecure-policy', 'copy', '--src-tls-verify=false', '--dest-tls-verify=false'],
+      ...[`docker://${image}:v1`, `docker://${address}/local/skopeo:v1`],
+    ]);
+    for (const replica of replicas) await crane('validate', '--remote', `${replica.address}/local/skopeo:v1`);
+    await waitUntil(async () => expect(await listObjects('hosted/uploads')).toEqual([]));
+    // Nobody has another's.
+    for (const { name } of replicas) expect(await readdir(join(folder, name, 'hosted'))).not.toContain('blobs');
+  });
+
+  test('an upload in parts goes on at any replica, whose status is that of all', async () => {
+    const parts = [large.subarray(0, 6_000_000), large.subarray(6_000_000, 6_000_100), large.subarray(6_000_100)];
+    let size = 0;
+    let path = pathOf(await send(at(0), '/v2/local/parts/blobs/uploads/', { method: 'POST' }));
+    for (const [index, body] of parts.entries()) {
+      const range = `${size}-${size + body.byteLength - 1}`;
+      const headers = { 'content-range': range, 'content-type': 'application/octet-stream' };
+      const response = await send(at(index + 1), path, { method: 'PATCH', headers, body });
+      expect(response.status).toBe(202);
+      size += body.byteLength;
+      path = pathOf(response);
+      const status = await send(at(index + 2), path);
+      expect([status.status, status.headers.get('range')]).toEqual([204, `0-${size - 1}`]);
+    }
+    expect(await statusOf(at(2), `${path}?digest=${digestOf(large)}`, { method: 'PUT' })).toBe(201);
+    for (const replica of replicas)
+      expect(await read(replica, `/v2/local/parts/blobs/${digestOf(large)}`)).toBe(digestOf(large));
+    await waitUntil(async () => expect(await listObjects('hosted/uploads')).toEqual([]));
+  });
+
+  test('a replica that dies in an upload costs one request, which goes on at another from where the status says', async () => {
+    const body = randomBytes(9_000_000);
+    const dying = at(1);
+    let path = pathOf(await send(at(0), '/v2/local/dying/blobs/uploads/', { method: 'POST' }));
+    path = pathOf(await send(dying, path, { method: 'PATCH', body: body.subarray(0, 1_000_000) }));
+    const { promise: isUnderWay, resolve } = Promise.withResolvers<void>();
+    const slow = new ReadableStream<Uint8Array>({
+      start(controller) {
+        controller.enqueue(body.subarray(1_000_000, 4_000_000));
+        resolve();
+      },
+    });
+    const broken = fetch(`http://${dying.address}${path}`, { method: 'PATCH', body: slow, duplex: 'half' }).catch(
+      error => error,
+    );
+    await isUnderWay;
+    const [id = ''] = path.split('/').slice(-1);
+    await waitUntil(() => readFile(join(folder, dying.name, 'hosted/drafts', id)));
+    await dying.process?.kill();
+    dying.process = undefined;
+    expect(await broken).toBeInstanceOf(Error);
+    // The lock of the dead one ends by itself.
+    const rest = body.subarray(1_000_000);
+    const headers = { 'content-range': `1000000-${body.byteLength - 1}` };
+    const again = await send(at(2), path, { method: 'PATCH', headers, body: rest });
+    expect(again.status).toBe(202);
+    expect(await statusOf(at(0), `${pathOf(again)}?digest=${digestOf(body)}`, { method: 'PUT' })).toBe(201);
+    await start(dying);
+    expect(await read(dying, `/v2/local/dying/blobs/${digestOf(body)}`)).toBe(digestOf(body));
+    expect(await readdir(join(folder, dying.name, 'hosted/drafts'))).toEqual([]);
+  });
+
+  test('a bucket that is away for a while refuses what it has to take, with when to try again, and nothing is lost', async () => {
+    const body = randomBytes(300_000);
+    const path = pathOf(await send(at(0), '/v2/local/away/blobs/uploads/', { method: 'POST' }));
+    expect(await statusOf(at(1), path, { method: 'PATCH', body: body.subarray(0, 100_000) })).toBe(202);
+    await store.kill();
+    onTestFinished(() => store.start());
+    const headers = { 'content-range': `100000-${body.byteLength - 1}` };
+    const patch = (target: Replica) => send(target, path, { method: 'PATCH', headers, body: body.subarray(100_000) });
+    const refused = await patch(at(2));
+    expect([refused.status, Number(refused.headers.get('retry-after'))]).toEqual([503, expect.any(Number)]);
+    expect((await send(at(0), path)).headers.get('range')).toBe('0-99999');
+    await store.start();
+    await waitUntil(async () => expect((await patch(at(0))).status).toBe(202));
+    expect(await statusOf(at(2), `${path}?digest=${digestOf(body)}`, { method: 'PUT' })).toBe(201);
+    expect(await read(at(1), `/v2/local/away/blobs/${digestOf(body)}`)).toBe(digestOf(body));
+  });
+
+  test('tags, deletions and collections at one are true for all, and take nothing that another needs', async () => {
+    const [shared, alone] = [randomBytes(1000), randomBytes(1000)];
+    expect(await pushBlob(at(0), 'local/gone', Buffer.from('{}'))).toBe(201);
+    for (const blob of [shared, alone]) expect(await pushBlob(at(1), 'local/gone', blob)).toBe(201);
+    const first = await pushManifest('local/gone', 'v1', [shared, alone]);
+    const mount = `/v2/local/stays/blobs/uploads/?from=local/gone&mount=${digestOf(shared)}`;
+    expect(await statusOf(at(2), mount, { method: 'POST' })).toBe(201);
+    expect(await pushBlob(undefined, 'local/stays', Buffer.from('{}'))).toBe(201);
+    await pushManifest('local/stays', 'v1', [shared]);
+    expect(await statusOf(at(2), `/v2/local/gone/manifests/${first}`, { method: 'DELETE' })).toBe(202);
+    for (const replica of replicas)
+      await waitUntil(async () => expect(await statusOf(replica, '/v2/local/gone/manifests/v1')).toBe(404));
+    // At once at two of them, while blobs are pushed that have been pushed before.
+    const collect = ({ config, address }: Replica) =>
+      run(process.execPath, ['src/main.ts', 'gc', '--json', '--config', config, '--listen', address], {
+        env: OBJECT_STORE_KEY,
+      });
+    const [reports] = await Promise.all([
+      Promise.all([collect(at(0)), collect(at(1))]),
+      pushBlob(at(2), 'local/again', alone),
+    ]);
+    for (const report of reports) expect(JSON.parse(report)).toMatchObject({ missing: { blobs: 0 } });
+    expect(await read(at(0), `/v2/local/stays/blobs/${digestOf(shared)}`)).toBe(digestOf(shared));
+    // With no grace, what no manifest refers to may be gone again; what was pushed is whole wherever it is there.
+    expect([404, digestOf(alone)]).toContain(await read(at(1), `/v2/local/again/blobs/${digestOf(alone)}`));
+  });
+
+  test('layers of tokens and of rules are served by replicas that have never seen them', async () => {
+    await crane('append', '--oci-empty-base', '-f', join(folder, 'layer.tar'), '-t', `${at(0).address}/local/plain:v1`);
+    const ruled = `${at(0).address}/local/ruled:v1`;
+    await crane('mutate', '--set-platform', 'linux/amd64', '-t', ruled, `${at(0).address}/local/plain:v1`);
+    const { targetImage } = await submitAugmentation(at(0).address, ruled);
+    const [, name = ''] = /^[^/]+\/(.+)$/.exec(targetImage) ?? [];
+    for (const replica of replicas.slice(1)) {
+      await expectServed(replica, name);
+      await expectServed(replica, 'local/ruled:v1');
+    }
+    expect((await listObjects('tokens')).length).toBeGreaterThan(0);
+    expect((await listObjects('rules')).length).toBeGreaterThan(0);
+  });
+
+  test('an object that is damaged is found by one of them, counts as missing at all, and is replaced by a push at another', async () => {
+    const body = randomBytes(50_000);
+    const digest = digestOf(body);
+    expect(await pushBlob(at(0), 'local/damaged', body)).toBe(201);
+    const file = join(store.folder, 'fleet/hosted/blobs/sha256', digest.slice(7, 9), digest.slice(7));
+    const damaged = Buffer.from(body);
+    damaged[7] = (damaged[7] ?? 0) ^ 1;
+    await writeFile(file, damaged);
+    const verified = await run(
+      process.execPath,
+      ['src/main.ts', 'cache', 'verify', '--config', at(1).config, '--listen', at(1).address],
+      { env: OBJECT_STORE_KEY },
+    ).catch(error => `${error.stdout}${error.stderr}`);
+    expect(verified).toContain(digest);
+    await waitUntil(async () => expect(await statusOf(at(2), `/v2/local/damaged/blobs/${digest}`)).toBe(404));
+    expect(await pushBlob(at(2), 'local/damaged', body)).toBe(201);
+    expect(digestOf(await readFile(file))).toBe(digest);
+    for (const replica of replicas) expect(await read(replica, `/v2/local/damaged/blobs/${digest}`)).toBe(digest);
+  });
+});
