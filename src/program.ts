@@ -1,7 +1,7 @@
 // The edge of the process: arguments, the socket, signals and the drain.
 import { existsSync } from 'node:fs';
 import { createServer, Server } from 'node:http';
-import { homedir, hostname, totalmem } from 'node:os';
+import { availableParallelism, homedir, hostname, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createAdaptorServer, type Http2Bindings, type HttpBindings } from '@hono/node-server';
 import { type Logger, pino } from 'pino';
@@ -12,9 +12,11 @@ import { createForwarding } from './access/address.ts';
 import { type App, type AppDeps, createApp } from './app/app.ts';
 import { findCacheTarget } from './app/caching.ts';
 import { findGcTarget, findRepairTarget } from './app/hosting.ts';
+import { startWorkers, WORKER_VARIABLE, WorkerFault } from './app/primary.ts';
 import { findStartFaults, probeBuilders, probeUpstreams } from './app/probing.ts';
 import { findMigrationTarget, findTokenRecords } from './app/recording.ts';
 import type { Reread } from './app/ruling.ts';
+import { type Channel, createWorker, type ToWorker, type Worker } from './app/worker.ts';
 import { createRootCommand, type RootFlags as Flags } from './cli/root.ts';
 import { findServiceUrl, type Service } from './cli/service/service.ts';
 import { findConfigFile, loadConfig } from './config/config.ts';
@@ -36,6 +38,8 @@ import { RecordStoreAway, RecordStoreFailed, RecordStoreFull } from './state/sto
 
 /** In characters. Above the command, which runs while this module is evaluated. */
 const ACCESS_LOG_BUFFER = 16 * 1024;
+/** What several processes write to one pipe is not mixed up to this size. */
+const SHARED_LOG_BUFFER = 4096;
 const ACCESS_LOG_FLUSH_MS = 200;
 
 const command = createRootCommand({
@@ -73,11 +77,15 @@ await command.parseAsync().catch(refuseToStart);
 
 async function run(flags: Flags): Promise<void> {
   const config = readConfig(flags);
-  const { log, accessLog } = createLogs(config);
+  const workerId = takeWorkerId();
+  const { log, accessLog } = createLogs(config, workerId?.number);
+  const count = config.workers === 'auto' ? availableParallelism() : config.workers;
+  if (count > 1 && !workerId) return runWorkers(flags, { config, count, log });
+  const channel = openChannel();
+  const worker = workerId && createWorker(workerId, channel);
   const { environment, dockerConfigPath } = findOwner();
-  const commit = process.env.VENEER_COMMIT || undefined;
-  const path = findConfigFile({ env: process.env, flags });
-  const configFile = existsSync(path) ? resolve(path) : undefined;
+  const commit = findCommit();
+  const configFile = findFile(flags);
   let listenHost: string | undefined;
   const listening = Promise.withResolvers<void>();
   const app = await createApp({
@@ -87,20 +95,28 @@ async function run(flags: Flags): Promise<void> {
     memoryLimitBytes: findMemoryLimit(),
     listening: listening.promise,
     reread: createReread(flags),
+    worker,
   });
   watchEnding(config.dataDir);
   const { server, listener } = openServer(app, config, {
     log,
     onListening(port) {
-      announce(log, config, { port, commit, file: configFile });
+      if (worker) channel.send({ topic: 'listening', port });
+      else announce(log, config, { port, commit, file: configFile });
       listenHost = listenUrl({ ...config.listen, port }, config.tls).host;
       listening.resolve();
     },
   });
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void drain(signal));
-  // For a terminal: the service has stopped.
-  if (process.stdout.isTTY) process.once('SIGHUP', () => void drain('SIGHUP'));
-  else process.on('SIGHUP', reload);
+  if (worker) {
+    channel.onMessage(message => {
+      if (message.topic === 'drain') void drain(message.signal);
+      if (message.topic === 'reload') reload();
+    });
+    // A terminal, and some supervisors, send a signal to each process.
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => {});
+  } else {
+    onSignals({ drain: signal => void drain(signal), reload });
+  }
 
   function reload(): void {
     listener?.check();
@@ -118,7 +134,66 @@ async function run(flags: Flags): Promise<void> {
     clearTimeout(cut);
     await app.close();
     log.info('stopped');
+    if (worker) process.disconnect?.();
   }
+}
+
+/** The primary process of several workers. */
+async function runWorkers(
+  flags: Flags,
+  { config, count, log }: { readonly config: Config; readonly count: number; readonly log: Logger },
+): Promise<void> {
+  const primary = await startWorkers({
+    ...{ config, count, log },
+    onListening(port) {
+      announce(log, config, { port, commit: findCommit(), file: findFile(flags), count });
+    },
+    onLost: refuseToStart,
+  });
+  onSignals({
+    drain(signal) {
+      log.info({ signal, graceMs: config.shutdownGraceMs }, 'draining all workers');
+      primary.drain(signal);
+    },
+    reload: primary.reload,
+  });
+  await primary.ended;
+  log.info('all workers have stopped');
+}
+
+/** Undefined where this process is no worker. Child processes of this one are none either. */
+function takeWorkerId(): Pick<Worker, 'number' | 'count'> | undefined {
+  const [number, count] = process.env[WORKER_VARIABLE]?.split('/').map(Number) ?? [];
+  delete process.env[WORKER_VARIABLE];
+  return number === undefined || count === undefined ? undefined : { number, count };
+}
+
+/** To the primary process. */
+function openChannel(): Channel {
+  return {
+    send(message) {
+      // Where the primary process has ended, so does this one.
+      if (process.connected) process.send?.(message, undefined, {}, () => {});
+    },
+    onMessage: listener => void process.on('message', (message: ToWorker) => listener(message)),
+  };
+}
+
+function onSignals({ drain, reload }: { drain(signal: NodeJS.Signals): void; reload(): void }): void {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => drain(signal));
+  // For a terminal: the service has stopped.
+  if (process.stdout.isTTY) process.once('SIGHUP', () => drain('SIGHUP'));
+  else process.on('SIGHUP', reload);
+}
+
+function findCommit(): string | undefined {
+  return process.env.VENEER_COMMIT || undefined;
+}
+
+/** Of the configuration. */
+function findFile(flags: Flags): string | undefined {
+  const path = findConfigFile({ env: process.env, flags });
+  return existsSync(path) ? resolve(path) : undefined;
 }
 
 /** A crash must be known to the next process, since a build may have caused it. V8 writes a report when it dies, without secrets. */
@@ -205,7 +280,7 @@ function openTls(
 /** Errors that an operator can fix are printed without a stack; anything else is a bug. */
 function refuseToStart(error: unknown): never {
   const isKnown = [
-    ...[ConfigError, AccessFault, TlsFault, DirectoryLocked, StateFault],
+    ...[ConfigError, AccessFault, TlsFault, DirectoryLocked, StateFault, WorkerFault],
     ...[RecordStoreFull, RecordStoreHeld, RecordStoreAway, RecordStoreFailed],
   ].some(known => error instanceof known);
   if (!isKnown || !(error instanceof Error)) throw error;
@@ -270,10 +345,10 @@ interface Logs {
 }
 
 /** Lines of the access log are written many at a time, and any other line at once, with those before it. */
-function createLogs({ log: { level, format: wanted } }: Config): Logs {
+function createLogs({ log: { level, format: wanted } }: Config, worker: number | undefined): Logs {
   const format = wanted ?? (process.stdout.isTTY ? 'pretty' : 'json');
   if (format === 'pretty') {
-    const log = pino({ level }, pretty({ sync: true, singleLine: true }));
+    const log = pino({ level, ...(worker && { base: { worker } }) }, pretty({ sync: true, singleLine: true }));
     return { log, accessLog: { format } };
   }
   const out = pino.destination({ fd: 1, sync: true });
@@ -285,18 +360,19 @@ function createLogs({ log: { level, format: wanted } }: Config): Logs {
   const flush = () => {
     if (waiting !== '') write('');
   };
+  const bufferSize = worker === undefined ? ACCESS_LOG_BUFFER : SHARED_LOG_BUFFER;
   const collect = (line: string) => {
+    if (waiting.length + line.length > bufferSize) flush();
     waiting += line;
-    if (waiting.length >= ACCESS_LOG_BUFFER) flush();
   };
   setInterval(flush, ACCESS_LOG_FLUSH_MS).unref();
   process.on('exit', flush);
-  const base = { pid: process.pid, hostname: hostname() };
+  const base = { pid: process.pid, hostname: hostname(), ...(worker && { worker }) };
   return { log: pino({ level, base }, { write }), accessLog: { format, direct: { base, write: collect } } };
 }
 
 /** What runs, with what, and at last what to try. */
-function announce(log: Logger, config: Config, { port, commit, file }: Started): void {
+function announce(log: Logger, config: Config, { port, commit, file, count }: Started): void {
   const listen = { ...config.listen, port };
   for (const line of describeStart(config, { version: manifest.version, commit, file })) log.info(line);
   const doubt = findPublicUrlWarning({ ...config, listen });
@@ -305,7 +381,8 @@ function announce(log: Logger, config: Config, { port, commit, file }: Started):
   const attempt = image === undefined ? '' : `; try: docker pull ${image}`;
   const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host;
   const url = `${config.tls ? 'https' : 'http'}://${host}:${port}`;
-  log.info({ dataDir: config.dataDir }, `listening on ${url}, data in ${config.dataDir}${attempt}`);
+  const workers = count === undefined ? '' : ` with ${count} workers`;
+  log.info({ dataDir: config.dataDir }, `listening on ${url}${workers}, data in ${config.dataDir}${attempt}`);
 }
 
 interface Started {
@@ -313,4 +390,6 @@ interface Started {
   readonly commit: string | undefined;
   /** Of the configuration. */
   readonly file: string | undefined;
+  /** Of the workers. */
+  readonly count?: number;
 }

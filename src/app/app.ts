@@ -23,7 +23,7 @@ import { createLedger } from '../pull/tokens/ledger.ts';
 import { createUsage } from '../pull/tokens/usage.ts';
 import { createRuleLayerStore } from '../rules/layers/layer-store.ts';
 import { type Clock, createClock } from '../state/clock.ts';
-import { lockDirectory, takeCrashMark } from '../state/data-directory.ts';
+import { joinDirectory, lockDirectory, takeCrashMark } from '../state/data-directory.ts';
 import { createReserve } from '../state/reserve.ts';
 import { createBuildRateLimiter } from '../submit/rate-limited-builds.ts';
 import { normalizeName } from '../upstream/upstreams.ts';
@@ -40,6 +40,7 @@ import { createScanning } from './scanning.ts';
 import { createOpenContent, createReportDamage, createScrubbing, openContentBucket } from './stored-content.ts';
 import { createSweeping } from './sweeping.ts';
 import { openCredentialPassThrough, openOwnCredentials, type Patience } from './upstreams.ts';
+import type { Worker } from './worker.ts';
 
 export interface App {
   readonly fetch: Hono['fetch'];
@@ -87,6 +88,8 @@ export interface AppDeps {
   /** The interval between checks for changed rules. */
   readonly checkEveryMs?: number | undefined;
   readonly everySweepMs?: number | undefined;
+  /** Absent: this is the only process of the service. */
+  readonly worker?: Worker | undefined;
 }
 
 /** If a start fails, everything created so far is released: nothing keeps the data directory locked. */
@@ -99,11 +102,14 @@ export async function createApp(deps: AppDeps): Promise<App> {
 }
 
 async function openAll(
-  { config, log: givenLog, ...deps }: AppDeps,
+  { config, log: givenLog, worker, ...deps }: AppDeps,
   opened: AsyncDisposableStack,
 ): Promise<Pick<App, 'answer' | 'reloadRules' | 'drain'> & { readonly app: Hono }> {
   const log = withBriefErrors(givenLog);
-  const measures = createMeasures({ config, version: deps.version, commit: deps.commit ?? 'unknown' });
+  const measures = createMeasures({
+    ...{ config, version: deps.version, commit: deps.commit ?? 'unknown' },
+    peers: worker?.peers,
+  });
   if (measures) opened.defer(() => measures.close());
   const { now: systemTime = () => new Date() } = deps;
   const startedAt = systemTime();
@@ -118,21 +124,23 @@ async function openAll(
     opened.defer(async () => void (await resource.close()));
     return resource;
   };
-  const { memoryLimitBytes = Number.POSITIVE_INFINITY } = deps;
+  const { count = 1 } = worker ?? {};
+  const memoryLimitBytes = (deps.memoryLimitBytes ?? Number.POSITIVE_INFINITY) / count;
   const spareBytes = maxMemoryBytes(memoryLimitBytes);
-  const memoryBytes = Math.min(config.memoryBytes, spareBytes);
-  if (memoryBytes < config.memoryBytes)
+  const memoryBytes = Math.min(Math.floor(config.memoryBytes / count), spareBytes);
+  if (memoryBytes < config.memoryBytes / count)
     log.info({ memoryBytes, memoryLimitBytes }, 'caches get less memory than configured: the process has too little');
   const memory = createMemory(memoryBytes);
-  const lock = lockDirectory(config.dataDir);
+  const lock = worker ? joinDirectory(config.dataDir) : lockDirectory(config.dataDir);
   opened.defer(() => lock.release());
   const endedByItself = takeCrashMark(config.dataDir);
   if (endedByItself) log.error('the previous process crashed');
   const reserve = closing(createReserve(config.dataDir));
-  const clock = closing(await openClock({ config, log, ...deps }));
+  const isFirst = worker === undefined || worker.number === 1;
+  const clock = closing(await openClock({ config, log, ...deps, isKept: isFirst }));
   const { now } = clock;
   const mayDelete = () => clock.deleteBy() !== undefined;
-  const recording = closing(await openRecords({ config, log, memory, now, reserve }));
+  const recording = closing(await openRecords({ config, log, memory, now, reserve, worker }));
   const { records, ownRecords, reasonToKeep, checkReady, listFaults } = recording;
   // Before anything else uses its disk space.
   await reserve.restore();
@@ -162,7 +170,7 @@ async function openAll(
   if (bucket) opened.defer(() => bucket.close());
   const caching = closing(
     await createCaching({
-      ...{ config, log, clock, memory, reportDamage, listening: deps.listening },
+      ...{ config, log, clock, memory, reportDamage, worker, listening: deps.listening },
       records: recording.cacheRecords,
       shared: bucket && config.content.s3?.upstreams ? { bucket, records } : undefined,
       onEvicted: measures?.onEvicted,
@@ -170,7 +178,7 @@ async function openAll(
   );
   const kept: StoredContent[] = [];
   const openContent = createOpenContent({
-    ...{ config, log, memory, records },
+    ...{ config, log, memory, records, worker },
     onOpened: stored => kept.push(stored),
     remote: bucket && { bucket, cache: caching.content, noteVerified: caching.noteVerified },
   });
@@ -318,7 +326,7 @@ async function openAll(
     ],
   });
 
-  const scrubbing = createScrubbing({ config, log, records: ownRecords, stores: local });
+  const scrubbing = isFirst && createScrubbing({ config, log, records: ownRecords, stores: local });
   if (scrubbing) closing(scrubbing);
   const shared = inBucket.length > 0 && createScrubbing({ config, log, records, stores: inBucket, areInBucket: true });
   if (shared) closing(shared);
@@ -373,9 +381,15 @@ async function openTracing({ environment = {}, version }: Pick<AppDeps, 'environ
   return createTracing({ env: environment, version, warn: fault => log.warn(fault) });
 }
 
-function openClock({ config, log, now, uptimeMs = now && (() => now().getTime()) }: AppDeps): Promise<Clock> {
+function openClock({
+  config,
+  log,
+  now,
+  uptimeMs = now && (() => now().getTime()),
+  isKept,
+}: AppDeps & { readonly isKept: boolean }): Promise<Clock> {
   return createClock({
-    ...{ directory: config.dataDir, now, uptimeMs },
+    ...{ directory: config.dataDir, now, uptimeMs, isKept },
     onJump: jump => log.warn(jump),
     onTrust: () => log.info('the clock is trusted again: expired data is deleted as usual'),
   });

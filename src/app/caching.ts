@@ -5,6 +5,7 @@ import { type CacheAdmin, createCacheAdmin, createHolderTest } from '../cache/ad
 import { type CountedStore, createCountedStore } from '../cache/eviction/counted-store.ts';
 import { type Budget, createEvict } from '../cache/eviction/evict.ts';
 import { createHousekeeping, type EvictionRun } from '../cache/eviction/housekeeping.ts';
+import { createSharedUsage } from '../cache/eviction/shared-usage.ts';
 import { createUsage, createUseTimes, type Usage } from '../cache/eviction/usage.ts';
 import { createBucketStore } from '../cache/read-through/bucket-store.ts';
 import { createLinks, createSharedLinks, type Links } from '../cache/read-through/links.ts';
@@ -22,10 +23,13 @@ import { type Clock, createClock } from '../state/clock.ts';
 import { createReserve } from '../state/reserve.ts';
 import type { RecordStore } from '../state/store.ts';
 import { openCacheRecords } from './recording.ts';
-import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage } from './stored-content.ts';
+import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage, stagingOf } from './stored-content.ts';
+import type { Worker } from './worker.ts';
 
 /** The share of memory for its metadata: besides the caches it may have a third of what they have. */
 const BYTES_PER_CONTENT = 256;
+
+const EVICTION_LOCK = 'cache-eviction';
 
 const UNLIMITED: Budget = { highBytes: undefined, lowBytes: 0, maxAgeMs: undefined };
 
@@ -67,15 +71,18 @@ export async function createCaching(deps: {
   readonly reportDamage: ReportDamage;
   /** Where content is shared with other caches, with the records of all; absent: it is not. */
   readonly shared?: { readonly bucket: Bucket; readonly records: RecordStore } | undefined;
+  /** Absent: this process alone has the cache. */
+  readonly worker?: Worker | undefined;
   readonly onEvicted?: ((run: EvictionRun) => void) | undefined;
 }): Promise<Caching> {
-  const { config, log, clock, records, memory, isServing = true, reportDamage } = deps;
+  const { config, log, clock, records, memory, isServing = true, reportDamage, worker } = deps;
   const { now, deleteBy } = clock;
   const directory = contentFolder(config.dataDir, 'cache');
   const { budget, pin, abandonedMs, finish } = config.cache;
   const diskStore = await createDiskStore({
     directory,
     memory,
+    staging: stagingOf(worker),
     // Called only when content is stored, after all of this exists.
     claimBudget: need => housekeeping.claim(need),
     onDamaged: damage => void reportLoss(damage),
@@ -86,7 +93,8 @@ export async function createCaching(deps: {
     },
   });
   const maxCount = Math.floor(memory.maxBytes / BYTES_PER_CONTENT);
-  const usage = createUsage();
+  const sharedUsage = worker && createSharedUsage(createUsage(), { worker: worker.number, ...worker.peers });
+  const usage = sharedUsage ?? createUsage();
   const times = createUseTimes({ directory });
   const links = createLinks(records, memory);
 
@@ -113,6 +121,9 @@ export async function createCaching(deps: {
     },
     onFailed: error => log.error({ err: error }, 'eviction from the cache failed'),
     mayBegin: deps.listening,
+    exclusively: worker && (work => worker.locks.withLock(EVICTION_LOCK, work)),
+    arrivingElsewhere: sharedUsage?.arrivingElsewhere,
+    onArriving: sharedUsage?.setArriving,
   });
   const { counted } = housekeeping;
   const service = isServing ? { isCounted: () => housekeeping.isCounted, counts: content.counts } : undefined;
@@ -132,10 +143,16 @@ export async function createCaching(deps: {
 
 function shareContent(
   own: { readonly content: CountedStore; readonly links: Links; readonly onDamaged: (damage: Damage) => void },
-  { shared, log, memory, clock }: Pick<Parameters<typeof createCaching>[0], 'shared' | 'log' | 'memory' | 'clock'>,
+  {
+    shared,
+    worker,
+    log,
+    memory,
+    clock,
+  }: Pick<Parameters<typeof createCaching>[0], 'shared' | 'worker' | 'log' | 'memory' | 'clock'>,
 ): UpstreamContent {
   const { content: cache, links, onDamaged } = own;
-  if (!shared) return { content: cache, links };
+  if (!shared) return { content: cache, links, turns: worker && createTurns(worker.locks) };
   const { bucket, records } = shared;
   const inBucket = createBucketStore({
     ...{ bucket, folder: SHARED_FOLDER, cache, memory, onDamaged },

@@ -14,9 +14,12 @@ import { createRequestMetrics, labelOfStatus, OTHER } from '../observe/request-m
 import type { BreakerChange } from '../upstream/limits/breaker.ts';
 import type { Exchange } from '../upstream/transport/transport.ts';
 import { mirrorName, normalizeName } from '../upstream/upstreams.ts';
+import type { Peers } from './worker.ts';
 
 /** Callbacks for the rooms. */
-export interface Measures extends Pick<Meter, 'contentType' | 'format'> {
+export interface Measures extends Pick<Meter, 'contentType'> {
+  /** The text of all metrics, of all workers. */
+  format(): Promise<string>;
   readonly onEnd: (facts: RequestFacts, end: RequestEnd) => void;
   readonly onExchange: (exchange: Exchange) => void;
   readonly onBreaker: (change: BreakerChange) => void;
@@ -42,15 +45,19 @@ interface WatchedParts {
 /** Undefined if metrics are switched off. The caller closes it. */
 export function createMeasures({
   config,
+  peers,
   ...about
 }: {
   readonly config: Config;
+  /** Other processes that serve with this one. */
+  readonly peers?: Pick<Peers, 'askForMetrics' | 'onMetricsAsked'> | undefined;
   readonly version: string;
   readonly commit: string;
 }): Measures | undefined {
   if (!config.metrics.enabled) return undefined;
   const meter = createMeter();
   const ofProcess = createProcessMetrics(meter, about);
+  peers?.onMetricsAsked(meter.exportAll);
   return {
     onEnd: createRequestMetrics(meter),
     ...measureUpstreams(meter, listUpstreams(config)),
@@ -58,7 +65,7 @@ export function createMeasures({
     ...measureContent(meter),
     watch: parts => watchParts(meter, parts, config),
     contentType: meter.contentType,
-    format: meter.format,
+    format: async () => meter.format(await peers?.askForMetrics()),
     close: () => ofProcess[Symbol.dispose](),
   };
 }
@@ -90,6 +97,7 @@ function measureUpstreams(meter: Meter, known: ReadonlySet<string>): Pick<Measur
   meter.readGauge(
     {
       name: 'veneer_upstream_breaker_open',
+      aggregator: 'max',
       help: '1 while an upstream is not asked, because it fails.',
       labels: ['upstream'],
     },
@@ -97,7 +105,7 @@ function measureUpstreams(meter: Meter, known: ReadonlySet<string>): Pick<Measur
   );
   meter.readGauge(
     {
-      ...{ name: 'veneer_upstream_rate_limit_remaining', labels: ['upstream'] },
+      ...{ name: 'veneer_upstream_rate_limit_remaining', labels: ['upstream'], aggregator: 'min' },
       help: 'Requests that an upstream said are left of its rate limit, where it says so.',
     },
     () => [...rates].map(([upstream, value]) => ({ labels: { upstream }, value })),

@@ -12,7 +12,8 @@ import { requireComplete } from '../state/migration.ts';
 import { openPostgresStore, type PostgresStore } from '../state/postgres.ts';
 import { createReserve, createReservedStore, type Reserve } from '../state/reserve.ts';
 import { createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
-import type { RecordStore } from '../state/store.ts';
+import type { Locks, RecordStore } from '../state/store.ts';
+import type { Worker } from './worker.ts';
 
 interface Recording {
   readonly records: ServiceStore;
@@ -40,20 +41,28 @@ export async function openRecords({
   memory,
   now,
   reserve,
+  worker,
 }: {
   readonly config: Config;
   readonly log: Logger;
   readonly memory: Memory;
   readonly now: () => Date;
   readonly reserve: Reserve;
+  /** Absent: this process alone has the data directory. */
+  readonly worker?: Pick<Worker, 'number' | 'locks'> | undefined;
 }): Promise<Recording> {
   const { dataDir } = config;
   const onUnreadable = (error: Error) =>
     log.error({ err: error }, 'a record is unreadable and is skipped; no others are affected');
   const postgres = await openPostgres(config, { memory, onUnreadable });
-  const file = createReservedStore(createSqliteStore({ path: fileIn(config), now, onUnreadable }), reserve);
+  const openFile = (path: string, locks?: Locks) =>
+    createReservedStore(createSqliteStore({ path, now, locks, onUnreadable }), reserve);
+  const file = openFile(fileIn(config), worker?.locks);
   const records = postgres ?? file;
-  const stores = postgres ? [postgres, file] : [file];
+  // The first worker goes on with the work that a single process has left.
+  const ownFile =
+    worker && worker.number > 1 ? openFile(join(dataDir, 'node', String(worker.number), 'records.db')) : file;
+  const stores = [...new Set([records, file, ownFile])];
   const close = async () => void (await Promise.all(stores.map(store => store.close())));
   await requireComplete(records, nameRecords(config)).catch(error => close().then(() => Promise.reject(error)));
   const reasonToKeep = () => findReasonToKeep(records.condition);
@@ -68,7 +77,7 @@ export async function openRecords({
       records,
       reasonToKeep,
       cacheRecords: file,
-      ownRecords: records.locks.areShared ? file : records,
+      ownRecords: records.locks.areShared ? ownFile : records,
       version: joinVersions(stores),
     },
     async sweep() {

@@ -1,7 +1,7 @@
 // Stored content of all kinds: its directories or its bucket, the scrubber that finds damage, and the report of damage to the log and to webhooks,
 // once.
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { z } from 'zod';
@@ -12,7 +12,7 @@ import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
 import { type Bucket, openBucket } from '../content/bucket.ts';
 import { BucketFault } from '../content/bucket-fault.ts';
-import { createDiskStore, type DiskStore, type DiskStoreOptions } from '../content/disk.ts';
+import { createDiskStore, type DiskStore, type DiskStoreOptions, STAGING } from '../content/disk.ts';
 import {
   CONTENT_KINDS,
   type ContentKind,
@@ -32,6 +32,7 @@ import type { Memory } from '../memory.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
 import { createCollection } from '../state/collection.ts';
 import type { RecordStore } from '../state/store.ts';
+import type { Worker } from './worker.ts';
 
 /** In the data directory. */
 export function contentFolder(dataDir: string, of: ContentKind): string {
@@ -45,6 +46,16 @@ const FOLDERS: Record<ContentKind, string> = {
   tokens: 'tokens',
   contexts: join('builds', 'contexts'),
 };
+
+/** The folder for unfinished files of a store, within its directory. Absent: this process alone has the directory. */
+export function stagingOf(worker: Pick<Worker, 'number'> | undefined): string {
+  return worker ? join(STAGING, String(worker.number)) : STAGING;
+}
+
+/** Removes what earlier processes have not finished. To be called while no process has the data directory. */
+export async function removeStaged(dataDir: string): Promise<void> {
+  for (const of of CONTENT_KINDS) await rm(join(contentFolder(dataDir, of), STAGING), { recursive: true, force: true });
+}
 
 /** Where one kind of content is. */
 interface ContentPlace extends ListedStore {
@@ -77,6 +88,7 @@ export function createOpenContent({
   remote,
   records,
   onOpened = () => {},
+  worker,
 }: {
   readonly config: Pick<Config, 'dataDir'>;
   readonly log: Logger;
@@ -86,6 +98,7 @@ export function createOpenContent({
   readonly records: RecordStore;
   /** Called with each store. */
   readonly onOpened?: ((stored: StoredContent) => void) | undefined;
+  readonly worker?: Pick<Worker, 'number'> | undefined;
 }): OpenContent {
   const onFailed = (digest: Digest, error: unknown) =>
     log.warn({ digest, err: error }, 'a transfer from the object store failed: its readers were cut off');
@@ -106,7 +119,7 @@ export function createOpenContent({
       onOpened({ of, verify, ...inventory });
       return { content, inventory, holds, commit, parts, noteVerified, directory: contentFolder(dataDir, 'cache') };
     }
-    const content = await createDiskStore({ directory, memory, ...options });
+    const content = await createDiskStore({ directory, memory, staging: stagingOf(worker), ...options });
     const { verify, noteVerified } = content;
     const inventory = createInventory(directory);
     onOpened({ of, verify, ...inventory });

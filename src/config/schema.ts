@@ -23,6 +23,7 @@ import {
 } from './values.ts';
 
 const MAX_HOSTS = 100;
+const MAX_WORKERS = 64;
 /** With less, every pull reads the disk and parses again; more than V8's heap would crash the process. */
 const MIN_MEMORY_BYTES = 8 * 1024 ** 2;
 const MAX_MEMORY_BYTES = 2 * 1024 ** 3;
@@ -56,6 +57,13 @@ export function configSchema(env: Environment) {
         .transform(path => resolve(path)),
       state: stateSchema(env).prefault({}),
       content: contentSchema().prefault({}),
+      /** How many processes serve; `auto`: one for each processor. */
+      workers: z
+        .union(
+          [z.literal('auto'), z.int().min(1).max(MAX_WORKERS)],
+          `expected auto, or a number from 1 to ${MAX_WORKERS}`,
+        )
+        .default(1),
       /** Shared by all in-memory caches. */
       memory: size({ min: MIN_MEMORY_BYTES, max: MAX_MEMORY_BYTES }).prefault('64MiB'),
       log: logSchema().prefault({}),
@@ -97,6 +105,7 @@ export function configSchema(env: Environment) {
     .superRefine(checkPassThrough, { when: ({ value }) => passThroughSchema.safeParse(value).success })
     .superRefine(checkDefaultUpstream, { when: ({ value }) => namesSchema.safeParse(value).success })
     .superRefine(checkReplicas, { when: ({ value }) => replicasSchema.safeParse(value).success })
+    .superRefine(checkWorkers, { when: ({ value }) => workersSchema.safeParse(value).success })
     .superRefine(checkClusters, { when: ({ value }) => clustersSchema.safeParse(value).success })
     .transform(({ shutdownGrace, memory, wave, ...rest }) => ({
       ...rest,
@@ -118,6 +127,20 @@ function checkReplicas({ state, access }: z.output<typeof replicasSchema>, conte
     const message = 'with state.postgres.replicas, all replicas need the same keys: set at least one';
     context.addIssue({ code: 'custom', path: ['access', 'credentialKeys'], message });
   }
+}
+
+const workersSchema = z.object({
+  workers: z.union([z.literal('auto'), z.number()]),
+  state: z.object({ postgres: z.object({ isShared: z.boolean() }).optional() }),
+  content: z.object({ s3: z.unknown().optional() }),
+});
+
+function checkWorkers({ workers, state, content }: z.output<typeof workersSchema>, context: z.RefinementCtx): void {
+  if (workers === 1) return;
+  const refuse = (message: string) => context.addIssue({ code: 'custom', path: ['workers'], message });
+  if (state.postgres?.isShared === false)
+    refuse('several workers share the database: set state.postgres.replicas, too');
+  if (content.s3 !== undefined) refuse('a bucket has content of one process: use one worker with content.s3');
 }
 
 function metricsSchema() {

@@ -1,4 +1,5 @@
-// Content in files: blobs/<algorithm>/<2 hex>/<hex>, written in ingest/ of the same file system. One process owns the directory.
+// Content in files: blobs/<algorithm>/<2 hex>/<hex>, written in ingest/ of the same file system. One process owns the directory, or several
+// of one service, each with its own folder of unfinished files.
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,6 +13,8 @@ import { createVerification, type Damage, type Verification } from './verificati
 
 export interface DiskStoreOptions {
   readonly directory: string;
+  /** The folder of unfinished files, which is emptied. Default: `ingest`. Processes that share the directory have one each. */
+  readonly staging?: string | undefined;
   /** Reserves part of the budget for all content, for a size as far as it is known. */
   readonly claimBudget?: ((need: Need) => SpaceClaim | undefined) | undefined;
   /** When to abandon content without readers. */
@@ -38,8 +41,8 @@ const OWN_MEMORY_BYTES = 8 * 1024 * 1024;
 /** Opens the store in `directory`, which is created if absent. Removes unfinished files of a crash. `close` aborts running ingestions. */
 export async function createDiskStore(options: DiskStoreOptions): Promise<DiskStore> {
   const { directory, claimBudget, unread, memory = createMemory(OWN_MEMORY_BYTES), maxDamagedBytes } = options;
-  const { onDamaged = () => {} } = options;
-  await prepare(directory);
+  const { onDamaged = () => {}, staging = STAGING } = options;
+  await prepare(directory, staging);
   const closing = new AbortController();
   const running = new Set<Promise<unknown>>();
   const files = createBlobFiles(directory, { maxDamagedBytes });
@@ -60,7 +63,7 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
   ): Ingestion {
     const budget = storeElsewhere ? undefined : claimBudget?.(need);
     const claims = [claimSpace(need.bytes), budget].filter(claim => claim !== undefined);
-    const temporary = join(directory, 'ingest', randomUUID());
+    const temporary = join(directory, staging, randomUUID());
     const toOthers = storeElsewhere ?? copyElsewhere;
     const staged = createStagedBlob({ temporary, files, verification, toOthers }, claims);
     const { signal } = closing;
@@ -101,9 +104,12 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
   };
 }
 
-async function prepare(directory: string): Promise<void> {
-  await rm(join(directory, 'ingest'), { recursive: true, force: true });
-  for (const folder of ['ingest', 'blobs/sha256', 'blobs/sha512']) {
+/** In the directory of a store: unfinished content, in files or in folders of several processes. */
+export const STAGING = 'ingest';
+
+async function prepare(directory: string, staging: string): Promise<void> {
+  await rm(join(directory, staging), { recursive: true, force: true });
+  for (const folder of [staging, 'blobs/sha256', 'blobs/sha512']) {
     await mkdir(join(directory, folder), { recursive: true });
   }
   await syncDirectory(join(directory, 'blobs'));

@@ -1,12 +1,14 @@
 // Metrics in the Prometheus text format: the only file that knows prom-client. An update takes microseconds there, so what changes with
 // every request is counted elsewhere, and read at scrape time.
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { AggregatorRegistry, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 /** The name, help and labels of a metric. Conventions: prometheus.io/docs/practices/naming. */
 interface About<L extends string> {
   readonly name: string;
   readonly help: string;
   readonly labels?: readonly L[];
+  /** How the values of several processes become one: default: their sum; `first`: all have the same. */
+  readonly aggregator?: 'sum' | 'first' | 'min' | 'max';
 }
 
 type Labels<L extends string> = Readonly<Record<L, string>>;
@@ -38,9 +40,13 @@ export interface Meter {
   readGauge<L extends string>(about: About<L>, read: () => Iterable<Value<L>>): void;
   readHistogram<L extends string>(about: About<L> & WithBounds, read: () => Iterable<Distribution<L>>): void;
   readonly contentType: string;
-  /** The text of all metrics. */
-  format(): Promise<string>;
+  /** The text of all metrics, together with those that other processes have exported. */
+  format(others?: readonly Exported[]): Promise<string>;
+  /** All metrics, for the `format` of another process. */
+  exportAll(): Promise<Exported>;
 }
+
+type Exported = readonly object[];
 
 export function createMeter(): Meter {
   const registry = new Registry();
@@ -84,7 +90,12 @@ export function createMeter(): Meter {
       registry.registerMetric(Object.assign(histogram, { get, getForPromString: get }));
     },
     contentType: registry.contentType,
-    format: () => registry.metrics(),
+    async format(others = []) {
+      if (others.length === 0) return registry.metrics();
+      const all = [await registry.getMetricsAsJSON(), ...others.map(each => [...each])];
+      return AggregatorRegistry.aggregate(all).metrics();
+    },
+    exportAll: () => registry.getMetricsAsJSON(),
   };
 }
 

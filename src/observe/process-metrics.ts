@@ -28,11 +28,11 @@ export function createProcessMetrics(
     { labels: {}, value: process.memoryUsage.rss() },
   ]);
   meter.readGauge(
-    { name: 'process_start_time_seconds', help: 'When the process began, in seconds since 1970.' },
+    { name: 'process_start_time_seconds', aggregator: 'min', help: 'When the process began, in seconds since 1970.' },
     () => [{ labels: {}, value: startedAt }],
   );
-  const about = { name: 'veneer_build_info', help: 'What runs: always 1.', labels: ['version', 'commit'] as const };
-  meter.readGauge(about, () => [{ labels: { version, commit }, value: 1 }]);
+  const about = { name: 'veneer_build_info', help: 'What runs: always 1.', labels: ['version', 'commit'] } as const;
+  meter.readGauge({ ...about, aggregator: 'first' }, () => [{ labels: { version, commit }, value: 1 }]);
   return { [Symbol.dispose]: () => void iterations.disable() };
 }
 

@@ -50,8 +50,17 @@ export async function createClock(deps: {
   /** Called once for each jump, and `onTrust` at its end. */
   readonly onJump?: ((description: string) => void) | undefined;
   readonly onTrust?: (() => void) | undefined;
+  /** False: another process writes the file. */
+  readonly isKept?: boolean | undefined;
 }): Promise<Clock> {
-  const { directory, now = () => new Date(), uptimeMs = () => performance.now(), onJump, onTrust } = deps;
+  const {
+    directory,
+    now = () => new Date(),
+    uptimeMs = () => performance.now(),
+    onJump,
+    onTrust,
+    isKept = true,
+  } = deps;
   const path = join(directory, FILE);
   const stored = readStored(path);
   // The elapsed time at some point of the uptime; it advances with the uptime.
@@ -96,7 +105,7 @@ export async function createClock(deps: {
   }
 
   async function writeIfDue(): Promise<void> {
-    if (uptimeMs() - writtenAtMs < WRITE_EVERY_MS) return;
+    if (!isKept || uptimeMs() - writtenAtMs < WRITE_EVERY_MS) return;
     writtenAtMs = uptimeMs();
     const { passedMs } = observe();
     const standing = jump && { offMs: jump.offMs, stoodMs: uptimeMs() - jump.sinceMs };

@@ -88,6 +88,7 @@ export function lockDirectory(directory: string): DirectoryLock {
     // A journal is a file, for which a full disk has no room.
     database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
     requireFree(directory);
+    requireLeft(directory);
   } catch (error) {
     database.close();
     if (error instanceof DirectoryLocked) throw error;
@@ -100,7 +101,22 @@ export function lockDirectory(directory: string): DirectoryLock {
   };
 }
 
-/** The same; undefined while another process has it. Throws StateFault. */
+/**
+ * For a process that works in the directory on behalf of the one that has locked it. It may outlive that by a moment, during which the directory
+ * cannot be locked.
+ */
+export function joinDirectory(directory: string): DirectoryLock {
+  const database = new DatabaseSync(join(directory, WORKERS), { timeout: PROBE_MS });
+  // A transaction that has read holds a lock that others may have, too.
+  database.exec('PRAGMA journal_mode = MEMORY; BEGIN; SELECT count(*) FROM sqlite_schema');
+  return {
+    release() {
+      if (database.isOpen) database.close();
+    },
+  };
+}
+
+/** The same as `lockDirectory`; undefined while another process has it. Throws StateFault. */
 export function tryLockDirectory(directory: string): DirectoryLock | undefined {
   try {
     return lockDirectory(directory);
@@ -125,6 +141,7 @@ function openLock(directory: string): DatabaseSync {
 }
 
 const LOCK = 'owner.db';
+const WORKERS = 'workers.db';
 const RECORDS = 'records.db';
 /** Longer than a command such as `veneer token` keeps them open. */
 const PROBE_MS = 3_000;
@@ -139,6 +156,18 @@ function requireFree(directory: string): void {
     throw new DirectoryLocked(directory, { cause: new Error(`${RECORDS} is open, and ${LOCK} is new`) });
   }
   utimesSync(lock, mark, mark);
+}
+
+/** Throws DirectoryLocked while processes of an earlier owner work in the directory: without it they end by themselves. */
+function requireLeft(directory: string): void {
+  const path = join(directory, WORKERS);
+  if (!existsSync(path)) return;
+  const database = new DatabaseSync(path, { timeout: PROBE_MS });
+  try {
+    database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE; ROLLBACK');
+  } finally {
+    database.close();
+  }
 }
 
 /**

@@ -9,16 +9,17 @@ import { type Expectation, type Lock, type Locks, RecordConflict, type RecordSto
 export function createProcessLocks(): Locks {
   const queues = createQueues();
   return {
-    withLock: (key, work) => queues.run(key, () => work(ALONE)),
+    withLock: (key, work) => queues.run(key, () => work(UNFENCED)),
     async withFreeLock(key, work) {
-      return queues.has(key) ? undefined : queues.run(key, () => work(ALONE));
+      return queues.has(key) ? undefined : queues.run(key, () => work(UNFENCED));
     },
     isLocked: queues.has,
     areShared: false,
   };
 }
 
-const ALONE: Lock = { fence: [], lost: new AbortController().signal, async confirm() {} };
+/** Of a lock that cannot be lost while its process lives. */
+export const UNFENCED: Lock = { fence: [], lost: new AbortController().signal, async confirm() {} };
 
 interface SharedLocksDeps {
   readonly store: Pick<RecordStore, 'write'>;
@@ -188,7 +189,7 @@ function newLease(key: string): Expectation {
 }
 
 /** Work of this process by key, one at a time, first come, first served. */
-function createQueues() {
+export function createQueues() {
   const queues = new Map<string, { readonly limit: LimitFunction; users: number }>();
   return {
     has: (key: string) => queues.has(key),

@@ -60,7 +60,7 @@ export function createReserve(directory: string): Reserve {
 
   function release(): boolean {
     if (!existsSync(path)) return false;
-    rmSync(path);
+    rmSync(path, { force: true });
     isWhole = false;
     clearTimeout(timer);
     timer = setTimeout(() => void restore(), RESTORE_AFTER_MS);

@@ -18,7 +18,14 @@ import { StateFault } from './data-directory.ts';
 import { createProcessLocks } from './locks.ts';
 import { BUSY_TIMEOUT_MS, openDatabase, quickCheck } from './schema.ts';
 import { isBusy, toError, toFailure } from './sqlite-error.ts';
-import { compareKeys, endOfPrefix, type ListOptions, type RecordStore, RecordStoreDamaged } from './store.ts';
+import {
+  compareKeys,
+  endOfPrefix,
+  type ListOptions,
+  type Locks,
+  type RecordStore,
+  RecordStoreDamaged,
+} from './store.ts';
 import type { Job } from './writer.ts';
 import { createWrites } from './writes.ts';
 
@@ -34,6 +41,7 @@ export function createSqliteStore({
   path,
   now = () => new Date(),
   busyMs = BUSY_MS,
+  locks = createProcessLocks(),
   onUnreadable,
 }: {
   /** The file; it and its directory are created if absent. */
@@ -41,6 +49,8 @@ export function createSqliteStore({
   readonly now?: () => Date;
   /** How long to wait for a lock of another program. */
   readonly busyMs?: number;
+  /** Kept by all processes that write what is decided under them. Default: this is the only one, see lockDirectory. */
+  readonly locks?: Locks | undefined;
   readonly onUnreadable?: RecordStore['onUnreadable'];
 }): SqliteStore {
   const noted = readAcknowledged(dirname(path));
@@ -156,8 +166,7 @@ export function createSqliteStore({
       return swept;
     },
     version: version.read,
-    // No other process writes what is decided under them: see lockDirectory.
-    locks: createProcessLocks(),
+    locks,
     get condition() {
       return condition;
     },

@@ -55,6 +55,7 @@ test('an empty file gives every default', () => {
     dataDir: resolve('.veneer'),
     state: {},
     content: {},
+    workers: 1,
     console: true,
     metrics: { enabled: true, networks: [] },
     log: { level: 'info' },
@@ -468,4 +469,21 @@ test('replicas that know their callers need keys that all of them have', () => {
   expect(faults(state + access('a'.repeat(32)))).toEqual([]);
   expect(faults(state.replace(', replicas: true', '') + access(''))).toEqual([]);
   expect(load(state).state.postgres).toMatchObject({ isShared: true });
+});
+
+test('workers are a number or auto, and share a database only with replicas, and no bucket', () => {
+  expect([load('workers: 4').workers, load('workers: auto').workers]).toEqual([4, 'auto']);
+  expect(faults('workers: all')).toEqual(['workers: expected auto, or a number from 1 to 64']);
+  for (const wrong of ['0', '65', '1.5'])
+    expect(faults(`workers: ${wrong}`)).toEqual([expect.stringMatching(/^workers: /)]);
+  const postgres = (replicas: boolean) =>
+    `state: { postgres: { url: postgres://db.example.com/veneer, replicas: ${replicas} } }\n`;
+  expect(faults(`workers: 2\n${postgres(false)}`)).toEqual([
+    'workers: several workers share the database: set state.postgres.replicas, too',
+  ]);
+  expect(faults(`workers: 2\n${postgres(true)}`)).toEqual([]);
+  expect(faults('workers: auto\ncontent: { s3: { bucket: images } }')).toEqual([
+    'workers: a bucket has content of one process: use one worker with content.s3',
+  ]);
+  expect(faults(`workers: 1\n${postgres(false)}`)).toEqual([]);
 });

@@ -54,6 +54,12 @@ export function createHousekeeping(deps: {
   readonly evict: Evict;
   readonly budget: Budget;
   readonly now: () => Date;
+  /** Runs one eviction at a time, of all processes that share the content. Default: this process alone has it. */
+  readonly exclusively?: (<T>(work: () => Promise<T>) => Promise<T>) | undefined;
+  /** What other processes have reserved for incoming content, in bytes. Default: nothing. */
+  readonly arrivingElsewhere?: (() => number) | undefined;
+  /** Called with what is reserved here, whenever it changes. */
+  readonly onArriving?: ((bytes: number) => void) | undefined;
   /** Called after each eviction that removed something, or could not remove enough. */
   readonly onEvicted: (run: EvictionRun) => void;
   readonly onFailed: (error: unknown) => void;
@@ -61,6 +67,7 @@ export function createHousekeeping(deps: {
   readonly mayBegin?: Promise<void> | undefined;
 }): Housekeeping {
   const { usage, times, evict, budget, now, onEvicted, onFailed, mayBegin } = deps;
+  const { exclusively = work => work(), arrivingElsewhere = () => 0, onArriving } = deps;
   const closing = new AbortController();
   let isCounted = false;
   let running: Promise<void> | undefined;
@@ -71,6 +78,7 @@ export function createHousekeeping(deps: {
   let removed = 0;
   // Reserved for incoming content.
   const arriving = { all: 0, large: 0, unsized: 0 };
+  const allArriving = () => arriving.all + arrivingElsewhere();
 
   async function count(): Promise<void> {
     await untilAborted(mayBegin, closing.signal);
@@ -82,7 +90,9 @@ export function createHousekeeping(deps: {
 
   async function run(reason: EvictionRun['reason'], goal: EvictionGoal): Promise<void> {
     let evicted: Evicted = { count: 0, bytes: 0 };
-    for await (evicted of evict(goal, closing.signal));
+    await exclusively(async () => {
+      for await (evicted of evict(goal, closing.signal));
+    });
     const { toBytes = Number.POSITIVE_INFINITY, toCount = Number.POSITIVE_INFINITY } = goal;
     const isShort = usage.bytes > toBytes || usage.count > toCount;
     if (evicted.count > 0 || isShort) onEvicted({ ...evicted, reason, leftBytes: usage.bytes, isShort });
@@ -118,9 +128,9 @@ export function createHousekeeping(deps: {
 
   function checkBytes(): void {
     const { highBytes, lowBytes } = budget;
-    if (highBytes === undefined || usage.bytes + arriving.all <= highBytes) return;
+    if (highBytes === undefined || usage.bytes + allArriving() <= highBytes) return;
     if (shortBytes > 0 && usage.bytes < shortBytes + (highBytes - lowBytes)) return;
-    start('budget', { toBytes: Math.max(lowBytes - arriving.all, 0) });
+    start('budget', { toBytes: Math.max(lowBytes - allArriving(), 0) });
   }
 
   function claim({ bytes: needBytes, isExact }: Need): SpaceClaim {
@@ -133,18 +143,19 @@ export function createHousekeeping(deps: {
     function take(bytes: number): void {
       taken += bytes;
       for (const each of groups) arriving[each] += bytes;
+      onArriving?.(arriving.all);
     }
 
     const isAllowed = (bytes: number) => arriving[group] + bytes <= most;
     /** The last run may have found nothing to evict, and nothing has arrived since. */
     const mayRemove = () => !closing.signal.aborted && (shortBytes === 0 || usage.bytes > shortBytes);
-    const fits = (bytes: number) => isAllowed(bytes) && usage.bytes + arriving.all + bytes <= highBytes;
+    const fits = (bytes: number) => isAllowed(bytes) && usage.bytes + allArriving() + bytes <= highBytes;
 
     async function makeFit(bytes: number): Promise<void> {
       await counted;
       // A run that was already in progress may have had another goal, and others may take the space it freed.
       for (let misses = 0; misses < 2 && isAllowed(bytes) && mayRemove(); misses = removed > 0 ? 0 : misses + 1) {
-        start('budget', { toBytes: Math.max(lowBytes - arriving.all - bytes, 0) });
+        start('budget', { toBytes: Math.max(lowBytes - allArriving() - bytes, 0) });
         await running;
         if (fits(bytes)) return take(bytes);
       }

@@ -1,0 +1,152 @@
+// What workers share by way of their primary process: locks, the usage of the cache, and metrics. Here all of them are in one process.
+import { expect, test } from 'vitest';
+import { createLockDesk } from '../../src/app/primary.ts';
+import { createWorkerLocks } from '../../src/app/worker.ts';
+import { type CacheNews, createSharedUsage } from '../../src/cache/eviction/shared-usage.ts';
+import { createUsage } from '../../src/cache/eviction/usage.ts';
+import { createMeter } from '../../src/observe/metrics.ts';
+import { digestOf } from '../../src/oci/digest.ts';
+import { RecordStoreBusy } from '../../src/state/store.ts';
+
+/** As over the channels: each message arrives later. */
+function connectLocks(desk: ReturnType<typeof createLockDesk>, worker: number, waitMs?: number) {
+  const { locks, settle } = createWorkerLocks(
+    request => setImmediate(() => desk.take(worker, request, answer => setImmediate(() => settle(answer)))),
+    waitMs,
+  );
+  return locks;
+}
+
+test('work under a lock runs alone, whichever worker it is of', async () => {
+  const desk = createLockDesk();
+  const workers = [1, 2, 3].map(worker => connectLocks(desk, worker));
+  let running = 0;
+  const most: number[] = [];
+  const work = async () => {
+    running += 1;
+    most.push(running);
+    await new Promise(resolve => setImmediate(resolve));
+    running -= 1;
+  };
+  await Promise.all(workers.flatMap(locks => [0, 1, 2, 3].map(() => locks.withLock('links', work))));
+  expect(most).toEqual(Array.from({ length: 12 }, () => 1));
+});
+
+test('a lock that another worker has is not free, and another key is', async () => {
+  const desk = createLockDesk();
+  const [one, two] = [connectLocks(desk, 1), connectLocks(desk, 2)];
+  const held = Promise.withResolvers<void>();
+  const holding = one.withLock('links', () => held.promise);
+  await expect.poll(() => two.withFreeLock('links', async () => true)).toBeUndefined();
+  expect(await two.withFreeLock('other', async () => true)).toBe(true);
+  held.resolve();
+  await holding;
+  await expect.poll(() => two.withFreeLock('links', async () => true)).toBe(true);
+});
+
+test('the locks of a worker that died are free, and its requests are forgotten', async () => {
+  const desk = createLockDesk();
+  const [one, two, three] = [connectLocks(desk, 1), connectLocks(desk, 2), connectLocks(desk, 3)];
+  const held = Promise.withResolvers<string>();
+  void one.withLock('links', () => held.promise);
+  await expect.poll(() => two.withFreeLock('links', async () => true)).toBeUndefined();
+  const waiting = three.withLock('links', async () => 'three');
+  void two.withLock('links', () => new Promise(() => {}));
+  desk.release(2);
+  desk.release(1);
+  expect(await waiting).toBe('three');
+});
+
+test('a wait for a lock has an end, after which the lock is not had by accident', async () => {
+  const desk = createLockDesk();
+  const [one, two] = [connectLocks(desk, 1), connectLocks(desk, 2, 20)];
+  const held = Promise.withResolvers<void>();
+  const holding = one.withLock('links', () => held.promise);
+  await expect.poll(() => two.withFreeLock('links', async () => true)).toBeUndefined();
+  await expect(two.withLock('links', async () => {})).rejects.toThrow(RecordStoreBusy);
+  held.resolve();
+  await holding;
+  expect(await one.withLock('links', async () => 'again')).toBe('again');
+});
+
+const used = (text: string, usedAt = 1) => ({
+  digest: digestOf(Buffer.from(text)),
+  size: 10,
+  usedAt,
+  recordedAt: usedAt,
+});
+
+function createShared(count: number) {
+  const listeners: ((news: CacheNews) => void)[] = [];
+  const told: CacheNews[] = [];
+  const usages = Array.from({ length: count }, (_, at) =>
+    createSharedUsage(createUsage(), {
+      worker: at + 1,
+      tell(news) {
+        told.push(news);
+        for (const [other, listener] of listeners.entries()) if (other !== at) listener(news);
+      },
+      onNews: listener => void listeners.push(listener),
+    }),
+  );
+  return { usages, told };
+}
+
+test('what a worker stores and removes is counted by all', async () => {
+  const { usages } = createShared(2);
+  const [one, two] = usages;
+  one?.note(used('a'));
+  two?.note(used('b', 2));
+  await Promise.resolve();
+  expect(usages.map(({ bytes, count }) => [bytes, count])).toEqual([
+    [20, 2],
+    [20, 2],
+  ]);
+  two?.forget(used('a').digest);
+  await Promise.resolve();
+  expect(usages.map(({ bytes }) => bytes)).toEqual([10, 10]);
+});
+
+test('a use is told when it is recorded, and not each time', async () => {
+  const { usages, told } = createShared(2);
+  usages[0]?.note(used('a'));
+  await Promise.resolve();
+  const before = told.length;
+  usages[0]?.note({ ...used('a'), usedAt: 2 });
+  await Promise.resolve();
+  expect(told.length).toBe(before);
+  usages[0]?.note(used('a', 60_000));
+  await Promise.resolve();
+  expect(usages[1]?.find(used('a').digest)?.usedAt).toBe(60_000);
+});
+
+test('what is reserved by one worker counts for the others, until it or its next process gives it back', async () => {
+  const { usages } = createShared(2);
+  usages[0]?.setArriving(5_000_000);
+  await Promise.resolve();
+  expect(usages.map(usage => usage.arrivingElsewhere())).toEqual([0, 5_000_000]);
+  usages[0]?.setArriving(0);
+  await Promise.resolve();
+  expect(usages[1]?.arrivingElsewhere()).toBe(0);
+});
+
+test('metrics of several processes become those of one service', async () => {
+  const create = (requests: number) => {
+    const meter = createMeter();
+    meter.counter({ name: 'requests_total', help: 'Requests.' })({}, requests);
+    meter.readGauge({ name: 'cache_bytes', help: 'Of all.', aggregator: 'max' }, () => [
+      { labels: {}, value: requests },
+    ]);
+    meter.readHistogram({ name: 'delay', help: 'Seconds.', bounds: [1] }, () => [
+      { labels: {}, counts: [requests, 1], sum: 2 },
+    ]);
+    return meter;
+  };
+  const [one, two] = [create(3), create(5)];
+  const text = await one.format([await two.exportAll()]);
+  expect(text).toContain('requests_total 8\n');
+  expect(text).toContain('cache_bytes 5\n');
+  expect(text).toContain('delay_bucket{le="1"} 8\n');
+  expect(text).toContain('delay_bucket{le="+Inf"} 10\n');
+  expect(text).toContain('delay_sum 4\n');
+});
