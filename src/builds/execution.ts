@@ -13,6 +13,8 @@ export interface ExecuteOptions {
   readonly signal: AbortSignal;
   readonly report: Report;
   readonly resume?: Resume;
+  /** To be awaited right before the image gets its tag. Throws the signal's reason where another process has taken the build over. */
+  readonly confirm?: () => Promise<void>;
   /** Called once for each backend that works on the build. */
   readonly onBackend: (name: string) => void;
 }

@@ -71,6 +71,8 @@ interface CopyImageOptions {
   readonly image: string;
   readonly signal: AbortSignal;
   readonly report: Report;
+  /** As of ExecuteOptions. */
+  readonly confirm?: (() => Promise<void>) | undefined;
 }
 
 const MAX_BLOBS = 4;
@@ -78,7 +80,7 @@ const MAX_BLOBS = 4;
 /** What was pushed. Throws RegistryError, BuildFailure or the signal's reason, once no part of it is being pushed any more. */
 async function copyImage(
   image: CopiedImage,
-  { image: target, signal, report }: CopyImageOptions,
+  { image: target, signal, report, confirm }: CopyImageOptions,
   deps: CopyImageDeps,
 ): Promise<Executed> {
   const { repository, tag } = splitTarget(target);
@@ -91,6 +93,7 @@ async function copyImage(
   const copying = { source, destination, signal: until, report };
   await copyBlobs(plan.blobs, copying, { stop, maxBlobs: deps.maxBlobs ?? MAX_BLOBS });
   for (const planned of plan.manifests) {
+    if (planned.tags.length > 0) await confirm?.();
     await putManifest(planned, copying);
     signal.throwIfAborted();
   }

@@ -40,7 +40,7 @@ export interface ImageExecutorDeps extends FanOutDeps {
 /** Applies changes to an image, and pushes the result as `image`. Throws BuildFailure, or the signal's reason. */
 type Finish = (input: FinishInput) => Promise<Digest>;
 
-export interface FinishInput extends Pick<ExecuteOptions, 'image' | 'signal' | 'report'> {
+export interface FinishInput extends Pick<ExecuteOptions, 'image' | 'signal' | 'report' | 'confirm'> {
   /** The image that was built, with the full name of its repository. */
   readonly source: { readonly repository: string; readonly digest: Digest };
   readonly changes: Changes;
@@ -134,17 +134,18 @@ async function buildOnAny(deps: ImageExecutorDeps, building: Building): Promise<
 
 async function finish(deps: ImageExecutorDeps, building: Building, built: Built): Promise<Built> {
   const { spec, image, destination, options } = building;
-  const { signal, report } = options;
   const source = { repository: spec.target.repository, digest: built.digest };
   if (!spec.changes) return tagBuilt(deps, building, built);
-  const finished = { image, digest: await deps.finish({ source, changes: spec.changes, image, signal, report }) };
+  const finished = { image, digest: await deps.finish({ ...options, source, changes: spec.changes, image }) };
   await checkTag(finished, destination);
   return finished;
 }
 
-async function tagBuilt({ images }: ImageExecutorDeps, { image, destination }: Building, built: Built): Promise<Built> {
+async function tagBuilt({ images }: ImageExecutorDeps, building: Building, built: Built): Promise<Built> {
+  const { image, destination, options } = building;
   const { root } = await images.open(built.image, built.digest);
   const { raw, mediaType, digest } = root;
+  await options.confirm?.();
   await destination.putManifest({ raw, mediaType, digest, tags: [tagOf(image)] });
   return { image, digest };
 }

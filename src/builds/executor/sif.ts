@@ -88,6 +88,7 @@ async function convertAndPush(deps: SifDeps, conversion: Conversion) {
   report({ kind: 'step', step: STEP, state: 'started' });
   await convert(deps, { folder, layout, output, options });
   report({ kind: 'step', step: STEP, state: 'done' });
+  await options.confirm?.();
   return { digest: await push(output, image, { destination: deps.openDestination(repository), signal }) };
 }
 

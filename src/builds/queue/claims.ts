@@ -84,7 +84,14 @@ export function createClaims(deps: ClaimsDeps): Claims {
       const alone = crashHistory.isSuspect ? ', alone' : '';
       job.log.add({ kind: 'note', text: `started again: the process that ran it is gone${alone}` });
     }
-    lock.lost.addEventListener('abort', () => stop.abort(new BuildStopped('closing', TAKEN_OVER)), { once: true });
+    lock.lost.addEventListener('abort', onLost, { once: true });
+
+    /** Who waits for it here waits for the other process from now on. */
+    function onLost(): void {
+      stop.abort(new BuildStopped('closing', TAKEN_OVER));
+      forget(job);
+    }
+
     await runJob(job);
   }
 
@@ -97,8 +104,9 @@ export function createClaims(deps: ClaimsDeps): Claims {
   }
 
   async function enqueue(id: string): Promise<void> {
-    const stored = jobs.get(id) ? undefined : await records.findUnderWay(id);
-    if (!stored || jobs.get(id)) return;
+    const isKnown = () => claimed.has(id) || jobs.get(id) !== undefined;
+    const stored = isKnown() ? undefined : await records.findUnderWay(id);
+    if (!stored || isKnown()) return;
     const job = open(stored.record.status === 'running' ? blame(stored) : stored);
     jobs.add(job);
     queue.add(job, job.record);

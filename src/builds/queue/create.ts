@@ -116,12 +116,23 @@ export async function createBuilds({
     return record === undefined || hasEnded(record);
   };
 
+  /** While the records are away, those who wait for a build of several processes wait on. */
+  async function findUnlessAway(id: string): Promise<BuildRecord | 'away' | undefined> {
+    try {
+      return await find(id);
+    } catch (error) {
+      if (locks.areShared && isTransient(error) && !closing.signal.aborted) return 'away';
+      throw error;
+    }
+  }
+
   /** Resolves with the record once the build has ended, wherever it runs, or when the service stops. */
   async function followToEnd(id: string): Promise<BuildRecord | undefined> {
     for (;;) {
       const job = findOwn(id);
-      const record = job ? await jobs.waitFor(job, UNTIL_ITS_END) : await find(id);
-      if (!record || hasEnded(record) || !locks.areShared || closing.signal.aborted) return record;
+      const record = job ? await jobs.waitFor(job, UNTIL_ITS_END) : await findUnlessAway(id);
+      const isWaiting = record === 'away' || (record && !hasEnded(record));
+      if (!isWaiting || !locks.areShared || closing.signal.aborted) return record === 'away' ? undefined : record;
       await wait(LOOK_MS, closing.signal).catch(() => {});
     }
   }

@@ -22,7 +22,9 @@ export interface Job {
   readonly fence: readonly Expectation[];
   update(change: Partial<BuildRecord>): void;
   /** From now on this process works on the build, under this lock, and continues from what was stored. */
-  own(lock: Pick<Lock, 'fence'>, stored: UnderWay): void;
+  own(lock: Lock, stored: UnderWay): void;
+  /** As of Lock. */
+  confirm(): Promise<void>;
 }
 
 /** Runs the work of a job, which may start in the async context of an unrelated request. */
@@ -45,7 +47,7 @@ export function createJob(
 ): Job {
   let record = first;
   let crashHistory = known;
-  let fence: Job['fence'] = [];
+  let held: Lock | undefined;
   let isOwn = !isShared;
   return {
     get record() {
@@ -58,9 +60,9 @@ export function createJob(
       return isOwn;
     },
     get fence() {
-      return fence;
+      return held?.fence ?? [];
     },
-    log: logs.create(first.id, () => fence),
+    log: logs.create(first.id, () => held?.fence ?? []),
     runWork,
     stop: new AbortController(),
     ended: createNotifier(),
@@ -69,8 +71,11 @@ export function createJob(
     },
     own(lock, stored) {
       isOwn = true;
-      fence = lock.fence;
+      held = lock;
       ({ record, crashHistory } = stored);
+    },
+    async confirm() {
+      await held?.confirm();
     },
   };
 }

@@ -1,7 +1,7 @@
 // The life of a build after it leaves the queue: started, retried if a builder failed, stopped at its timeout, ended. An executor that does
 // not stop is abandoned after a grace period, so that another build can start.
 import type { Logger } from 'pino';
-import { RecordConflict } from '../../state/store.ts';
+import { isTransient, RecordConflict } from '../../state/store.ts';
 import { BuildFailure, BuildStopped, type Execute, type ExecuteOptions } from '../execution.ts';
 import type { Report } from '../progress.ts';
 import type { BuildRecord } from '../record.ts';
@@ -156,11 +156,21 @@ function createExecuteOptions(job: Job, over: AbortSignal): ExecuteOptions {
     signal: job.stop.signal,
     report: until(job.log.add),
     resume: async note => until(await job.log.resume(note)),
+    async confirm() {
+      await job.confirm().catch(error => stopOvertaken(job, error));
+    },
     onBackend(name) {
       const { backends } = job.record;
       if (!over.aborted && !backends.includes(name)) job.update({ backends: [...backends, name] });
     },
   };
+}
+
+/** A store that is away for a moment may have taken no lease: then the end of the build says so. */
+function stopOvertaken({ stop }: Job, error: unknown): void {
+  if (error instanceof RecordConflict) stop.abort(new BuildStopped('closing', TAKEN_OVER));
+  else if (!isTransient(error)) throw error;
+  stop.signal.throwIfAborted();
 }
 
 interface AttemptOptions {

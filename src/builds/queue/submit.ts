@@ -1,6 +1,6 @@
 // Admits builds: one for equal specs, up to the limits of the queue.
 import type { Digest } from '../../oci/digest.ts';
-import { type Lock, type Locks, RecordConflict } from '../../state/store.ts';
+import { type Lock, type Locks, RecordConflict, RecordStoreBusy } from '../../state/store.ts';
 import { QueueFull, type SubmitOptions, type Submitted } from '../builds.ts';
 import type { BuildRecord } from '../record.ts';
 import type { Spec } from '../spec.ts';
@@ -49,6 +49,8 @@ interface BuildScheduler {
   preview(spec: Spec, submission: Submission): Promise<Submitted>;
 }
 
+const MAX_ATTEMPTS = 3;
+
 export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
   const nextTime = createAscendingClock(deps.now);
 
@@ -65,14 +67,15 @@ export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
 
   return {
     async submit(spec, submission) {
-      const submitLocked = () =>
-        deps.locks.withLock(`build-spec/${specKey(spec)}`, lock => submit(spec, submission, lock));
-      try {
-        return await submitLocked();
-      } catch (error) {
-        if (!(error instanceof RecordConflict)) throw error;
-        // The lock was lost meanwhile: another process may have submitted the same.
-        return submitLocked();
+      const key = `build-spec/${specKey(spec)}`;
+      for (let attempt = 1; ; attempt += 1) {
+        try {
+          return await deps.locks.withLock(key, lock => submit(spec, submission, lock));
+        } catch (error) {
+          if (!(error instanceof RecordConflict)) throw error;
+          // The lock was lost meanwhile: another process may have submitted the same.
+          if (attempt === MAX_ATTEMPTS) throw new RecordStoreBusy(`${key} cannot be locked for long enough`);
+        }
       }
     },
     async preview(spec, submission) {

@@ -113,6 +113,7 @@ export async function createFixture({
     const digest = await promise.finally(() => {
       isOver = true;
     });
+    await options.confirm?.();
     images.set(options.image, digest);
     return { digest };
   }

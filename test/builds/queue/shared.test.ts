@@ -1,68 +1,10 @@
 // Builds of several processes at one store: one build for equal requests, wherever they come; what a dead process left is taken over, and one
 // that was overtaken changes nothing.
 import { expect, test } from 'vitest';
-import { type Digest, digestOf } from '../../../src/oci/digest.ts';
-import { createSharedLocks, LEASES } from '../../../src/state/locks.ts';
-import { type Expectation, type RecordStore, RecordStoreAway } from '../../../src/state/store.ts';
-import { createMemoryStore } from '../../support/memory-records.ts';
-import {
-  BROKEN,
-  createFixture,
-  DIGEST,
-  ending,
-  type Fixture,
-  type FixtureOptions,
-  logOf,
-  me,
-  specOf,
-  submit,
-  until,
-  type Work,
-} from './fixture.ts';
+import { digestOf } from '../../../src/oci/digest.ts';
+import { BROKEN, DIGEST, ending, type Fixture, logOf, me, specOf, submit, until, type Work } from './fixture.ts';
+import { createFleet, type Replica, working } from './fleet.ts';
 
-interface Replica extends Fixture {
-  /** It changes nothing any more, and the time of its leases is up. */
-  kill(): Promise<void>;
-  /** The time of its leases is up, and it does not know. */
-  overtake(): Promise<void>;
-}
-
-function createFleet(options: FixtureOptions = {}) {
-  const store = createMemoryStore();
-  const images = new Map<string, Digest>();
-
-  async function start(): Promise<Replica> {
-    const leases = new Map<string, Expectation['value']>();
-    let isDead = false;
-    const write: RecordStore['write'] = async (changes, writing) => {
-      if (isDead) throw new RecordStoreAway('killed');
-      await store.write(changes, writing);
-      for (const change of changes)
-        if (change.kind === 'put' && change.collection === LEASES) leases.set(change.key, change.value);
-    };
-    const records = { ...store, write, locks: createSharedLocks({ store: { write }, pollMs: 2 }) };
-    const fixture = await createFixture({ ...options, records, images });
-    const overtake = async () => {
-      for (const [key, value] of leases) {
-        const expected = [{ collection: LEASES, key, value }];
-        await store.write([{ kind: 'delete', collection: LEASES, key }], { expected }).catch(() => {});
-      }
-    };
-    return {
-      ...fixture,
-      overtake,
-      kill() {
-        isDead = true;
-        return overtake();
-      },
-    };
-  }
-
-  return { store, images, start, startAll: (count: number) => Promise.all(Array.from({ length: count }, start)) };
-}
-
-const working = (replicas: readonly Fixture[]): readonly Work[] =>
-  replicas.flatMap(({ works }) => works.filter(({ isOver }) => !isOver));
 const endedIds = (replicas: readonly Fixture[]) => replicas.flatMap(({ ended }) => ended.map(({ id }) => id));
 const textsOf = async (fixture: Fixture, id: string) => (await logOf(fixture, id)).map(({ text }) => text);
 
@@ -164,26 +106,35 @@ test('what a killed process had queued alone is not lost', async () => {
   expect(endedIds([b]).toSorted()).toEqual(ids.toSorted());
 });
 
-test('one that was overtaken changes nothing, neither the record nor the log', async () => {
-  const { startAll } = createFleet({ isDeaf: true });
-  const replicas = await startAll(2);
-  const { id } = await submit(replicas[0] as Replica, 'a');
-  const { owner, work, others } = await findOwner(replicas, id);
-  await owner.overtake();
-  const next = await findOwner(others, id);
-  work.options.report({ kind: 'output', text: 'of one that was overtaken' });
-  work.succeed(digestOf(Buffer.from('of one that was overtaken')));
-  await until(() => work.isOver);
-  // Its waiters wait on.
-  const waiting = ending(owner, id);
-  next.work.succeed();
-  expect(await waiting).toMatchObject({ status: 'succeeded', digest: DIGEST, starts: 2 });
-  expect(endedIds(replicas)).toEqual([id]);
-  expect(await textsOf(owner, id)).toEqual([
-    'started again: the process that ran it is gone',
-    expect.stringContaining('succeeded'),
-  ]);
-});
+const ENDS: Readonly<Record<string, (work: Work) => void>> = {
+  success: work => work.succeed(digestOf(Buffer.from('of one that was overtaken'))),
+  failure: work => work.fail(BROKEN),
+};
+
+test.each(Object.keys(ENDS))(
+  'the %s of one that was overtaken changes neither the record nor the log or tag',
+  async how => {
+    const { startAll, images } = createFleet({ isDeaf: true });
+    const replicas = await startAll(2);
+    const { id, image } = await submit(replicas[0] as Replica, 'a');
+    const { owner, work, others } = await findOwner(replicas, id);
+    await owner.overtake();
+    const next = await findOwner(others, id);
+    const waiting = ending(owner, id);
+    next.work.succeed();
+    expect(await ending(next.owner, id)).toMatchObject({ status: 'succeeded', digest: DIGEST, starts: 2 });
+    work.options.report({ kind: 'output', text: 'of one that was overtaken' });
+    ENDS[how]?.(work);
+    await until(() => work.isOver && owner.builds.counts().running === 0);
+    expect(images.get(image)).toBe(DIGEST);
+    expect(await waiting).toMatchObject({ status: 'succeeded', digest: DIGEST, starts: 2 });
+    expect(endedIds(replicas)).toEqual([id]);
+    expect(await textsOf(owner, id)).toEqual([
+      'started again: the process that ran it is gone',
+      expect.stringContaining('succeeded'),
+    ]);
+  },
+);
 
 test('any process cancels what another one runs, what waits, and what a dead one left', async () => {
   const { startAll } = createFleet({ policy: { concurrency: 1 } });
