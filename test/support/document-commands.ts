@@ -121,6 +121,7 @@ export const TRIALS: Readonly<Record<string, Trial>> = {
   'docs/operate.md: In a container': { test: 'test/clients/image.test.ts' },
   'docs/operate.md: Backup': {},
 
+  'docs/operations.md: On one machine, to try it': { test: 'test/clients/compose.test.ts' },
   'docs/operations.md: Backup': { test: 'test/clients/fleet.test.ts' },
   'docs/operations.md: Restore': { test: 'test/clients/fleet.test.ts' },
 

@@ -29,8 +29,10 @@ export function deployCases(getPlace: () => Place): void {
     test('every manifest is one that a cluster takes', async () => {
       const { environment, cluster } = getPlace();
       const objects = KubernetesObjectApi.makeApiClient(cluster.admin);
-      // Those of Prometheus, Grafana and kustomize are none.
-      const files = (await readdir('deploy')).filter(name => /^(?!prometheus-|kustomization).*\.yaml$/.test(name));
+      // Those of Prometheus, Compose and kustomize are none.
+      const files = (await readdir('deploy')).filter(name =>
+        /^(?!prometheus-|kustomization|compose).*\.yaml$/.test(name),
+      );
       const manifests = await Promise.all(files.map(name => readFile(join('deploy', name), 'utf8')));
       const taken: string[] = [];
       for (const object of [...manifests.flatMap(text => loadAllYaml(text)), ...(await renderChart(CHART_VALUES))]) {

@@ -62,10 +62,10 @@ export async function startFleet(settings: object = {}): Promise<Fleet> {
   const rights = ['--pull', '**', '--push', '**', '--delete', '**'];
   const create = ['--config', join(folder, 'a.yaml'), 'token', 'create', '--json', ...rights];
   const { token } = JSON.parse(await run(process.execPath, ['src/main.ts', ...create]));
-  const nginx = await startNginx(folder, replicas);
+  const balancer = await startBalancer(folder, replicas);
 
   return {
-    ...{ folder, shared: join(folder, 'shared'), postgres, registry, replicas, port: nginx.port },
+    ...{ folder, shared: join(folder, 'shared'), postgres, registry, replicas, port: balancer.port },
     ...{ username: 'ci', password: token, authorization: `Basic ${Buffer.from(`ci:${token}`).toString('base64')}` },
     async readAccess() {
       const lines = (await readFile(join(folder, 'access.log'), 'utf8')).trim().split('\n');
@@ -75,7 +75,7 @@ export async function startFleet(settings: object = {}): Promise<Fleet> {
       });
     },
     async close() {
-      await nginx.process.stop();
+      await balancer.process.stop();
       await Promise.all(replicas.map(replica => replica.kill()));
       await registry.close();
       await postgres.close();
@@ -116,8 +116,8 @@ async function createReplica(folder: string, name: string, settings: object): Pr
   };
 }
 
-/** With one worker, so that replicas take turns strictly, and without TLS. */
-async function startNginx(folder: string, replicas: readonly Replica[]) {
+/** As the sample has it, but without TLS. */
+async function startBalancer(folder: string, replicas: readonly Replica[]) {
   const sample = await readFile('deploy/nginx-replicas.conf', 'utf8');
   const [server = ''] = /^ *server \S+ max_fails.*$/m.exec(sample) ?? [];
   const servers = replicas.map(({ address }) => server.replace(/\S+(?= max_fails)/, address));
@@ -126,6 +126,11 @@ async function startNginx(folder: string, replicas: readonly Replica[]) {
     .replace(/^(?: *server \S+ max_fails.*\n)+/m, `${servers.join('\n')}\n`)
     .replace('listen 443 ssl', `listen 127.0.0.1:${port}`)
     .replaceAll(/^ *ssl_.*$/gm, '');
+  return { port, process: await startNginx(folder, { port, own }) };
+}
+
+/** With one worker, so that replicas take turns strictly. `own` is what is in its block `http`; its files are in the folder. */
+export async function startNginx(folder: string, { port, own }: { readonly port: number; readonly own: string }) {
   const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
   const temporary = paths.map(name => `${name}_temp_path ${folder}/${name};`).join(' ');
   const log = `log_format turns '$status|$upstream_addr'; access_log ${folder}/access.log turns;`;
@@ -133,5 +138,5 @@ async function startNginx(folder: string, replicas: readonly Replica[]) {
   const main = `pid ${folder}/nginx.pid; daemon off; error_log stderr; worker_processes 1; events {}`;
   await writeFile(file, `${main}\nhttp { ${log} ${temporary}\n${own} }\n`);
   const checkReady = () => checkUrl(`http://127.0.0.1:${port}/health/live`);
-  return { port, process: await startProcess('nginx', ['-p', folder, '-c', file], { checkReady }) };
+  return await startProcess('nginx', ['-p', folder, '-c', file], { checkReady });
 }
