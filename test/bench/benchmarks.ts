@@ -2,6 +2,7 @@
 import { AUGMENTATION } from './augmentation.ts';
 import type { Benchmark } from './benchmark.ts';
 import { MANY_BLOBS, START } from './blobs.ts';
+import { FLEET } from './fleet.ts';
 import { HOSTED } from './hosted.ts';
 import { IMAGES } from './images.ts';
 import { LOOP_DELAY } from './loop.ts';
@@ -15,6 +16,7 @@ import { TAG_LISTS } from './tags.ts';
 export const BENCHMARKS: readonly Benchmark[] = [
   ...PROXIED,
   ...OBSERVING,
+  ...FLEET,
   ...IMAGES,
   ...STREAMING,
   AUGMENTATION,
