@@ -8,7 +8,6 @@ import type { ByteRange } from '../oci/bytes.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { ContentMismatch, createVerifier, type Expected } from '../oci/verify.ts';
 import { BucketFault, findBucketFault, findRefusal, isAbsent } from './bucket-fault.ts';
-import { createByteStream, streamSource } from './byte-stream.ts';
 import { StorageFailure } from './store.ts';
 
 export interface BucketOptions {
@@ -197,7 +196,7 @@ export async function openBucket(
       ...(Range !== undefined && { Range }),
     });
     const found = await use(() => client.send(command, abortSignal ? { abortSignal } : {}));
-    return found?.Body && { source: streamSource(found.Body.transformToWebStream()), size: found.ContentLength ?? 0 };
+    return found?.Body && { source: found.Body.transformToWebStream().getReader(), size: found.ContentLength ?? 0 };
   }
 
   async function upload(key: string, file: ObjectFile, isReplaced: boolean): Promise<void> {
@@ -361,9 +360,12 @@ async function* readVerified({ path, ...expected }: ObjectFile): AsyncGenerator<
   if (last) yield last;
 }
 
-type Source = ReturnType<typeof streamSource>;
+type Source = ReadableStreamDefaultReader<Uint8Array>;
 
-/** The bytes of `range`. Where `first` breaks, ends early or is silent for too long, the rest is asked for. */
+/**
+ * The bytes of `range`, in the chunks that the service sends: a buffer of ours for each would cost more than to read them. Where `first` breaks,
+ * ends early or is silent for too long, the rest is asked for.
+ */
 function streamResumed(
   first: Source,
   { start, end }: ByteRange,
@@ -374,40 +376,50 @@ function streamResumed(
   let resumptions = 0;
   let isClosed = false;
 
-  async function readSome(view: Uint8Array): Promise<number> {
-    const bytes = await withinMs(STALL_MS, source.read(view));
-    if (bytes === 0) throw new Error(`the object store ended a body at byte ${offset} of ${end + 1}`);
-    return bytes;
+  async function readSome(): Promise<Uint8Array> {
+    const { value } = await withinMs(STALL_MS, source.read());
+    if (!value) throw new Error(`the object store ended a body at byte ${offset} of ${end + 1}`);
+    return value.subarray(0, end + 1 - offset);
   }
 
   async function resume(error: unknown): Promise<void> {
-    void source.close();
+    void leave(source);
     resumptions += 1;
     const rest = resumptions > MAX_RESUMPTIONS ? undefined : await reopen(offset);
     if (!rest) throw error;
     source = rest;
-    if (isClosed) await rest.close();
+    if (isClosed) await leave(rest);
   }
 
-  return createByteStream({
-    async read(view) {
-      while (offset <= end) {
-        try {
-          const bytes = await readSome(view.subarray(0, end + 1 - offset));
-          offset += bytes;
-          return bytes;
-        } catch (error) {
-          if (isClosed) return 0;
-          await resume(error);
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        while (offset <= end && !isClosed) {
+          try {
+            const chunk = await readSome();
+            offset += chunk.byteLength;
+            if (!isClosed) controller.enqueue(chunk);
+            return;
+          } catch (error) {
+            if (!isClosed) await resume(error);
+          }
         }
-      }
-      return 0;
+        if (isClosed) return;
+        await leave(source);
+        controller.close();
+      },
+      async cancel() {
+        isClosed = true;
+        await leave(source);
+      },
     },
-    async close() {
-      isClosed = true;
-      await source.close();
-    },
-  });
+    { highWaterMark: 0 },
+  );
+}
+
+/** Cancelling a broken stream fails with its error, which is known. */
+function leave(source: Source): Promise<void> {
+  return source.cancel().catch(() => {});
 }
 
 async function withinMs<T>(ms: number, work: Promise<T>): Promise<T> {
