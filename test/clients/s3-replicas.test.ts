@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { digestOf } from '../../src/oci/digest.ts';
+import { generateImage } from '../support/images.ts';
+import { startRegistry, type TestRegistry } from '../support/registry.ts';
 import { makeTar, submitAugmentation } from './support/augment.ts';
 import { clientPath, findMissingTools } from './support/clients.ts';
 import {
@@ -33,6 +35,7 @@ interface Replica {
 describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let postgres: Postgres;
   let store: ObjectServer;
+  let upstream: TestRegistry;
   let folder: string;
   let replicas: readonly Replica[];
   let balancer: Server;
@@ -40,7 +43,7 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
   const large = randomBytes(12_000_000);
 
   beforeAll(async () => {
-    [postgres, store] = await Promise.all([startPostgres(), startObjectStore()]);
+    [postgres, store, upstream] = await Promise.all([startPostgres(), startObjectStore(), startRegistry()]);
     folder = await mkdtemp(join(tmpdir(), 'veneer-s3-replicas-'));
     await writeFile(join(folder, 'layer.tar'), await makeTar());
     await writeFile(join(folder, 'large'), large);
@@ -58,6 +61,7 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     balancer?.closeAllConnections();
     balancer?.close();
     await Promise.all((replicas ?? []).map(each => each.process?.kill()));
+    await upstream?.close();
     await store?.close();
     await postgres?.close();
     if (folder) await rm(folder, { recursive: true });
@@ -66,7 +70,8 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
   async function create(name: string): Promise<Replica> {
     const settings = {
       dataDir: join(folder, name),
-      content: { s3: { endpoint: store.endpoint, bucket: store.bucket, prefix: 'fleet/' } },
+      content: { s3: { endpoint: store.endpoint, bucket: store.bucket, prefix: 'fleet/', upstreams: true } },
+      upstreams: { lab: { url: upstream.url } },
       state: { postgres: { url: postgres.url, replicas: true } },
       hosted: { collect: { every: 'off', grace: '0s', untagged: '0s' } },
       rules: [{ name: 'notes', match: { image: 'local/ruled*' }, layers: [{ directory: join(folder, 'layer') }] }],
@@ -297,6 +302,65 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     }
     expect((await listObjects('tokens')).length).toBeGreaterThan(0);
     expect((await listObjects('rules')).length).toBeGreaterThan(0);
+  });
+
+  const fetched = (digest: string) =>
+    upstream.requests.filter(({ method, url }) => method === 'GET' && url.endsWith(digest)).length;
+
+  test('what an upstream has is fetched once for all, and stays with all when the upstream has deleted it', async () => {
+    const { root, content } = generateImage({ seed: 1, platforms: ['linux/amd64'], layers: 2, family: 'oci' });
+    const contents = [...content].map(([digest, each]) => ({
+      ...each,
+      ...(digest === root.digest && { tags: ['1'] }),
+    }));
+    upstream.put('app', contents);
+    const tag = async (replica: Replica) =>
+      (await send(replica, '/v2/lab/app/manifests/1', { method: 'HEAD' })).headers.get('docker-content-digest');
+    expect(await tag(at(0))).toBe(root.digest);
+    const paths = contents.map(({ mediaType, raw }) => {
+      const kind = /manifest|index/.test(mediaType) ? 'manifests' : 'blobs';
+      return [`/v2/lab/app/${kind}/${digestOf(raw)}`, digestOf(raw)] as const;
+    });
+    const pullAll = () =>
+      Promise.all(
+        replicas.flatMap(replica =>
+          paths.map(async ([path, digest]) => expect(await read(replica, path)).toBe(digest)),
+        ),
+      );
+    await pullAll();
+    for (const [path, digest] of paths) expect([path, fetched(digest)]).toEqual([path, 1]);
+    upstream.intercept((_, response) => {
+      response.writeHead(404).end();
+      return true;
+    });
+    onTestFinished(() => upstream.intercept());
+    await pullAll();
+    for (const replica of replicas) expect(await tag(replica)).toBe(root.digest);
+  });
+
+  test('a replica that dies while it fetches costs its client one more try, and the others wait for its lease alone', async () => {
+    const layer = randomBytes(1_000_000);
+    const digest = digestOf(layer);
+    const path = `/v2/lab/app/blobs/${digest}`;
+    upstream.put('app', [{ mediaType: 'application/octet-stream', raw: layer }]);
+    const { promise: isUnderWay, resolve } = Promise.withResolvers<void>();
+    upstream.intercept((request, response) => {
+      if (!request.url?.endsWith(digest) || request.method !== 'GET') return false;
+      response.writeHead(200, { 'content-length': layer.length }).write(layer.subarray(0, 400_000), () => resolve());
+      return true;
+    });
+    onTestFinished(() => upstream.intercept());
+    const dying = at(0);
+    const broken = read(dying, path).catch(error => error);
+    await isUnderWay;
+    upstream.intercept();
+    const waiting = Promise.all([read(at(1), path), read(at(2), path)]);
+    await dying.process?.kill();
+    expect(await broken).toBeInstanceOf(Error);
+    expect(await waiting).toEqual([digest, digest]);
+    await start(dying);
+    expect(await read(dying, path)).toBe(digest);
+    expect(fetched(digest)).toBe(2);
   });
 
   test('an object that is damaged is found by one of them, counts as missing at all, and is replaced by a push at another', async () => {
