@@ -1,6 +1,7 @@
 // A gate between the repositories and their stores: the scheduler lets calls through, in an order of its choosing; some fail; and at some point the
 // process is dead, and nothing passes any more.
 import type fc from 'fast-check';
+import type { Bucket } from '../../src/content/bucket.ts';
 import type { ContentStore } from '../../src/content/store.ts';
 import type { UploadFile, UploadFiles } from '../../src/content/upload-files.ts';
 import type { RecordStore } from '../../src/state/store.ts';
@@ -20,6 +21,7 @@ export interface Stores {
 
 export interface Gate {
   around(stores: Stores): Stores;
+  aroundBucket(bucket: Bucket): Bucket;
   isDead(): boolean;
   /** Lets calls through until all that is worked at is done, or the process is dead. */
   passAll(working: readonly Promise<void>[]): Promise<void>;
@@ -97,6 +99,18 @@ export function createGate(scheduler: fc.Scheduler | undefined, options: GateOpt
         write: (changes, options) => (options?.isVolatile ? reading : writing)(records.write)(changes, options),
         put: writing(records.put),
         delete: writing(records.delete),
+      },
+    }),
+    aroundBucket: bucket => ({
+      ...bucket,
+      find: reading(bucket.find),
+      open: reading(bucket.open),
+      put: writing(bucket.put),
+      copy: writing(bucket.copy),
+      delete: writing(bucket.delete),
+      async *list(prefix) {
+        await pass();
+        yield* bucket.list(prefix);
       },
     }),
     isDead: () => passed > crashAfter,

@@ -38,8 +38,8 @@ const MAX_OPEN_FILES = 1_000;
 
 export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Sessions {
   const { uploads } = store.records;
-  const openUploads = createOpenUploads(store.records, store.options.maxUploads);
   const { locks } = store;
+  const openUploads = createOpenUploads(store.records, { max: store.options.maxUploads, areShared: locks.areShared });
   const open = new LRUCache<string, UploadFile>({ max: MAX_OPEN_FILES });
   // Most uploads end at once, by the next request: their sessions need neither a record nor a file. Other processes would not know them.
   const keepAfterMs = locks.areShared ? 0 : store.options.keepUploadsAfterMs;
@@ -190,8 +190,8 @@ function unknownUpload(repository: string): RegistryError {
 }
 
 /**
- * How many uploads of this process are open in each repository, and of others those that it found at its first upload. Each is a file and a record until it ends or times out: without a limit, anyone with push
- * rights could fill the disk with empty ones.
+ * How many uploads are open in each repository: of this process, and of others as far as they were counted. Each is a file and a record until it
+ * ends or times out: without a limit, anyone with push rights could fill the disk with empty ones.
  */
 interface OpenUploads {
   /** Counts an upload that is about to begin. Throws TOOMANYREQUESTS where its repository has too many. */
@@ -200,7 +200,13 @@ interface OpenUploads {
   remove(id: string): Promise<void>;
 }
 
-function createOpenUploads({ uploads }: HostedRecords, max: number): OpenUploads {
+/** The interval between counts of what other processes have begun and ended. */
+const RECOUNT_MS = 1_000;
+
+function createOpenUploads(
+  { uploads }: HostedRecords,
+  { max, areShared }: { readonly max: number; readonly areShared: boolean },
+): OpenUploads {
   const repositories = new Map<string, string>();
   const counts = new Map<string, number>();
   let counted: Promise<void> | undefined;
@@ -220,7 +226,21 @@ function createOpenUploads({ uploads }: HostedRecords, max: number): OpenUploads
     }
   }
 
+  let countedAt = Number.NEGATIVE_INFINITY;
+
+  const hasMost = (repository: string) => (counts.get(repository) ?? 0) >= max;
+
+  /** Other processes may have ended some. */
+  async function recount(): Promise<void> {
+    if (!areShared || performance.now() - countedAt < RECOUNT_MS) return;
+    repositories.clear();
+    counts.clear();
+    counted = undefined;
+    await untilCounted();
+  }
+
   async function untilCounted(): Promise<void> {
+    if (!counted) countedAt = performance.now();
     counted ??= countRecords().catch(error => {
       counted = undefined;
       throw error;
@@ -231,7 +251,8 @@ function createOpenUploads({ uploads }: HostedRecords, max: number): OpenUploads
   return {
     async add(id, repository) {
       await untilCounted();
-      if ((counts.get(repository) ?? 0) >= max) {
+      if (hasMost(repository)) await recount();
+      if (hasMost(repository)) {
         const message = `${repository} has ${max} uploads in progress: finish or cancel some of them, or wait until they time out`;
         throw new RegistryError('TOOMANYREQUESTS', message);
       }

@@ -6,7 +6,12 @@ import { test } from 'vitest';
 import { createSqliteStore } from '../../../src/state/sqlite.ts';
 import { collecting, leftovers, peaceful, pushes } from './clients.ts';
 import { BLOBS, REPOSITORIES } from './documents.ts';
-import { createDiskEnvironment, createMemoryEnvironment, withReplicas } from './environment.ts';
+import {
+  createBucketEnvironment,
+  createDiskEnvironment,
+  createMemoryEnvironment,
+  withReplicas,
+} from './environment.ts';
 import { before, expectServed, expectTold, grace, phasesOf, runScenarios, withoutGrace } from './plots.ts';
 
 test('with no grace at all: what tags and manifests need is never lost, and nothing else is left', async () => {
@@ -41,6 +46,10 @@ test('two processes that share records lose nothing either, also when one of the
       async ({ records }) => records,
     );
   await runScenarios(withoutGrace, { createEnvironment, check: expectTold, numRuns: 60 });
+}, 120_000);
+
+test('nor do two that have nothing in common but records and a bucket', async () => {
+  await runScenarios(withoutGrace, { createEnvironment: createBucketEnvironment, check: expectTold, numRuns: 30 });
 }, 120_000);
 
 test('nor do two with a real disk and real records', async () => {

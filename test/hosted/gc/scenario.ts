@@ -4,6 +4,7 @@ import { expect } from 'vitest';
 import { createGarbageCollector, type GcPolicy } from '../../../src/hosted/gc/collector.ts';
 import { createQuota } from '../../../src/hosted/quota.ts';
 import { createHostedRepositories } from '../../../src/hosted/repositories.ts';
+import type { Uploads } from '../../../src/hosted/repository/uploads.ts';
 import { createHostedStore } from '../../../src/hosted/store.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { RegistryError } from '../../../src/oci/errors.ts';
@@ -93,6 +94,7 @@ async function open(
 ): Promise<Registry> {
   const own = { ...environment, records: environment.replicas?.records[at] ?? environment.records };
   const { records: reached, ...parts } = gate ? gate.around(own) : own;
+  const inBucket = environment.replicas?.openBucket?.(at, gate);
   const lock = (store: RecordStore): RecordStore => ({
     ...store,
     locks: environment.replicas ? createSharedLocks({ store, pollMs: POLL_MS, waitMs: WAIT_MS }) : createProcessLocks(),
@@ -102,14 +104,28 @@ async function open(
   const quota = await createQuota({ records: lock(own.records), limits: [{ repositories: ['**'], maxBytes: 1e9 }] });
   const store = createHostedStore({
     memory,
-    content: parts.content,
+    content: inBucket?.content ?? parts.content,
     records,
     now: () => new Date(environment.time),
     options: { sparse: 'refuse', quota, isImmutable: (_, tag) => tag === 'fixed' },
   });
+  const hosted = createHostedRepositories(store, (await inBucket?.openUploads(store.records)) ?? parts.uploadFiles);
   return {
-    hosted: createHostedRepositories(store, parts.uploadFiles),
+    hosted: inBucket ? { ...hosted, uploads: inTwoRequests(hosted.uploads) } : hosted,
     collector: createGarbageCollector(store, { inventory: environment.files, ...policy }),
+  };
+}
+
+/** Of every other blob the bytes come before the end. */
+function inTwoRequests(uploads: Uploads): Uploads {
+  return {
+    ...uploads,
+    async finish(repository, id, digest, chunk) {
+      if (!chunk || digest.charCodeAt(digest.length - 1) % 2 === 0)
+        return uploads.finish(repository, id, digest, chunk);
+      await uploads.append(repository, id, chunk);
+      await uploads.finish(repository, id, digest);
+    },
   };
 }
 

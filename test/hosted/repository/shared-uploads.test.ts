@@ -4,9 +4,10 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createBucketStore } from '../../../src/cache/read-through/bucket-store.ts';
+import { createGarbageCollector, type GarbageCollector } from '../../../src/hosted/gc/collector.ts';
 import { createHostedRepositories, type HostedRepositories } from '../../../src/hosted/repositories.ts';
 import { createSharedUploads } from '../../../src/hosted/repository/shared-uploads.ts';
-import { createHostedStore } from '../../../src/hosted/store.ts';
+import { createHostedStore, type HostedOptions } from '../../../src/hosted/store.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { createSharedLocks } from '../../../src/state/locks.ts';
@@ -18,6 +19,7 @@ import { bytes, chunk, createBody, readBlob } from '../fixture.ts';
 
 interface Replica {
   readonly hosted: HostedRepositories;
+  readonly collector: GarbageCollector;
   readonly place: BudgetPlace;
 }
 
@@ -44,19 +46,20 @@ afterEach(async () => {
 
 const now = () => new Date(Date.now() + offset);
 
-async function open(changeRecords = (store: RecordStore) => store): Promise<Replica> {
+async function open(options: Partial<HostedOptions> = {}): Promise<Replica> {
   const place = await openPlace();
   const { directory } = place;
-  const own = changeRecords({ ...records, locks: createSharedLocks({ store: records, pollMs: 3 }) });
+  const own = { ...records, locks: createSharedLocks({ store: records, pollMs: 3 }) };
   const content = createBucketStore({
     ...{ bucket, folder: 'hosted', cache: place.store, memory: createMemory() },
     onDamaged() {},
     onFailed() {},
   });
-  const store = createHostedStore({ content, records: own, memory: createMemory(), now });
+  const store = createHostedStore({ content, records: own, memory: createMemory(), now, options });
   const { commit, parts } = content;
   const files = await createSharedUploads({ directory, commit, parts, records: store.records, now });
-  return { hosted: createHostedRepositories(store, files), place };
+  const collector = createGarbageCollector(store, { inventory: content.inventory, graceMs: 0 });
+  return { hosted: createHostedRepositories(store, files), collector, place };
 }
 
 const partNames = () => [...bucket.objects.keys()].filter(key => key.startsWith('hosted/uploads/'));
@@ -196,6 +199,45 @@ test('that another process has taken up meanwhile is not changed by one that was
   offset += 2 * DAY;
   await b.hosted.expireUploads();
   await expectPushed(b);
+});
+
+test.each([
+  ['sent', 'put'],
+  ['copied', 'copy'],
+] as const)('is not collected by another between the bytes, %s, and the link', async (_, name) => {
+  const id = await start();
+  if (name === 'copy') await a.hosted.uploads.append(NAME, id, chunk(content));
+  const store: (...args: never[]) => Promise<unknown> = bucket[name];
+  let collected = 0;
+  Object.assign(bucket, {
+    async [name](...args: never[]) {
+      const answer = await store(...args);
+      const { orphans } = await b.collector.collect({ force: true });
+      collected += 1;
+      expect(orphans).toEqual({ blobs: 0, bytes: 0 });
+      return answer;
+    },
+  });
+  await a.hosted.uploads.finish(NAME, id, digest, name === 'put' ? chunk(content) : undefined);
+  expect(collected).toBe(1);
+  Object.assign(bucket, { [name]: store });
+  await expectPushed(b);
+  // What is linked by nobody goes, though the first of them remembers it.
+  await a.hosted.blobs.delete(NAME, digest);
+  expect(await bucket.find(`hosted/blobs/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`)).toBeUndefined();
+  await b.hosted.uploads.finish(NAME, await start(), digest, chunk(content));
+  await expectPushed(a);
+});
+
+test('counts those that another has ended no longer', async () => {
+  const [first, second] = [await open({ maxUploads: 2 }), await open({ maxUploads: 2 })];
+  const ids = [await first.hosted.uploads.start(NAME), await first.hosted.uploads.start(NAME)];
+  await expect(first.hosted.uploads.start(NAME)).rejects.toMatchObject({ code: 'TOOMANYREQUESTS' });
+  for (const { id } of ids) await second.hosted.uploads.cancel(NAME, id);
+  await expect
+    .poll(() => first.hosted.uploads.start(NAME).then(() => 'begun', String), { timeout: 5000 })
+    .toBe('begun');
+  for (const { place } of [first, second]) await place.close();
 });
 
 test('times out, with its parts and those that a crash has left, and not before', async () => {
