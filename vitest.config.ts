@@ -2,28 +2,28 @@ import { statfsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { configDefaults, defineConfig } from 'vitest/config';
 
-/** Needs an executable that nobody can install: test/conformance/README.md says how to build it. */
+/** Needs an executable that no package has: test/conformance/README.md says how to build it. */
 const CONFORMANCE_SUITE = 'test/conformance/suite.test.ts';
 const LEFT_OUT = [...configDefaults.exclude, ...(process.env.VENEER_CONFORMANCE ? [] : [CONFORMANCE_SUITE])];
 
-/** They start real clients, engines and builders, or wait for what takes its time, each with folders and ports of its own. */
+/** They start real clients, engines and builders, each with its own folders and ports, or wait for slow events. */
 const CLIENTS = ['test/clients/**/*.test.ts', 'test/faults/**/*.test.ts'];
-/** They measure, or need most of the machine: one file at a time, and nothing beside it. */
+/** They measure, or need most of the machine: one file at a time, with nothing else running. */
 const ALONE = [
   'test/attacks/**/*.test.ts',
-  // Its networks are those of the machine, whatever storage it has.
+  // buildah's networks belong to the whole machine, wherever its storage is.
   'test/clients/build-{buildah,reads,spread}.test.ts',
   'test/clients/build-kubernetes.test.ts',
   'test/faults/full-disk.test.ts',
   'test/faults/memory.test.ts',
 ];
 
-/** Apps start threads, and without it each thread takes the types off its program again. */
+/** Apps start threads; without a compile cache each thread strips the types of its modules again. */
 const THREADS = { NODE_COMPILE_CACHE: resolve('node_modules/.cache/veneer-tests') };
 
 export default defineConfig({
   test: {
-    // They end what hangs: how fast something is no test of ours tells by them, for a machine may be as slow as it likes.
+    // For tests that hang. No test measures speed by them: a machine may be slow.
     testTimeout: 240_000,
     hookTimeout: 240_000,
     expect: { poll: { timeout: 30_000, interval: 20 } },
@@ -66,7 +66,7 @@ export default defineConfig({
   },
 });
 
-/** Temporary folders in memory, where there is room for them: all that is made durable is waited for, and a disk takes its time. */
+/** Temporary folders in memory, if there is room: tests wait for every sync, which is slow on a disk. */
 function findFastDisk(): { TMPDIR?: string } {
   try {
     const { bavail, bsize } = statfsSync('/dev/shm');
