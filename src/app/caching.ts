@@ -8,7 +8,7 @@ import { createHousekeeping, type EvictionRun } from '../cache/eviction/housekee
 import { createSharedUsage } from '../cache/eviction/shared-usage.ts';
 import { createUsage, createUseTimes, type Usage } from '../cache/eviction/usage.ts';
 import { createBucketStore } from '../cache/read-through/bucket-store.ts';
-import { createLinks, createSharedLinks, type Links } from '../cache/read-through/links.ts';
+import { createLinks, createSharedLinks, isAway, type Links } from '../cache/read-through/links.ts';
 import { createSharedContent, createTurns, type Turns } from '../cache/read-through/shared-content.ts';
 import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
@@ -166,7 +166,7 @@ function shareContent(
   return {
     content: createSharedContent({ cache, shared: inBucket, onFailed }),
     links: createSharedLinks(links, records, clock.now),
-    turns: records.locks.areShared ? createTurns(records.locks) : undefined,
+    turns: records.locks.areShared ? createTurns(records.locks, { isAway: () => isAway(records) }) : undefined,
   };
 }
 

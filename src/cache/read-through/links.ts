@@ -127,6 +127,7 @@ export function createSharedLinks(local: Links, records: RecordStore, now: () =>
   const keyOf = (origin: UpstreamRepository, digest: Digest) => `${repositoryKey(origin)}@${digest}`;
 
   async function findShared(origin: UpstreamRepository, digest: Digest): Promise<Link | undefined> {
+    if (isAway(records)) return undefined;
     try {
       return sentLink(await shared.find(keyOf(origin, digest)));
     } catch (error) {
@@ -146,10 +147,15 @@ export function createSharedLinks(local: Links, records: RecordStore, now: () =>
     },
     async add(origin, digest, link) {
       const expiry = { expiresAt: new Date(now().getTime() + SHARED_MS), ...repositoryEnd(origin) };
-      await bestEffort(shared.put(keyOf(origin, digest), { ...link, isSent: true }, expiry));
+      if (!isAway(records)) await bestEffort(shared.put(keyOf(origin, digest), { ...link, isSent: true }, expiry));
       await local.add(origin, digest, link);
     },
   };
+}
+
+/** Whether nothing is heard of records: what can be done without them does not wait until a request has failed. */
+export function isAway(records: Pick<RecordStore, 'version'>): boolean {
+  return records.version() === undefined;
 }
 
 /** After that the content is fetched once more: what is in a bucket for longer may be deleted there. */

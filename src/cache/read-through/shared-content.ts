@@ -62,9 +62,14 @@ export interface Turns {
 /** Well under the minute after which proxies and clients give up. A turn whose process has died ends after half of it. */
 const WAIT_MS = 30_000;
 
-export function createTurns(locks: Pick<Locks, 'withLock'>, waitMs = WAIT_MS): Turns {
+/** While `isAway`, nobody waits for records that do not answer. */
+export function createTurns(
+  locks: Pick<Locks, 'withLock'>,
+  { waitMs = WAIT_MS, isAway = () => false }: { readonly waitMs?: number; readonly isAway?: () => boolean } = {},
+): Turns {
   return {
     async take(key, signal) {
+      if (isAway()) return () => {};
       const { promise: over, resolve: end } = Promise.withResolvers<void>();
       const begun = Promise.withResolvers<void>();
       locks

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { createBlobs } from '../../../src/cache/read-through/blobs.ts';
-import { createLinks, createSharedLinks } from '../../../src/cache/read-through/links.ts';
+import { createLinks, createSharedLinks, isAway } from '../../../src/cache/read-through/links.ts';
 import { createManifests } from '../../../src/cache/read-through/manifests.ts';
 import { createSharedContent, createTurns } from '../../../src/cache/read-through/shared-content.ts';
 import { createTags } from '../../../src/cache/read-through/tags.ts';
@@ -69,6 +69,10 @@ const shared: Parameters<typeof createSharedContent>[0]['shared'] = {
     useShared();
     return sharedStore.read(digest, maxBytes);
   },
+  async locate(digest) {
+    useShared();
+    return (await sharedStore.find(digest)) && `https://s3.example/${digest}`;
+  },
   async store({ path }: VerifiedFile) {
     useShared();
     await sharedStore.put(await readFile(path));
@@ -96,7 +100,7 @@ async function createReplica({ aheadMs = 0, waitMs = MINUTE } = {}): Promise<Reg
     await rm(directory, { recursive: true });
   });
   const links = createSharedLinks(createLinks(createMemoryStore(), memory), records, now);
-  const turns = createTurns(records.locks, waitMs);
+  const turns = createTurns(records.locks, { waitMs, isAway: () => isAway(records) });
   const manifests = createManifests({ memory, content, links, turns });
   const policy = { tagFreshnessMs: 5 * MINUTE, staleMaxAgeMs: 60 * MINUTE };
   const tags = createTags({ memory, records, now, policy, manifests });
@@ -294,5 +298,27 @@ describe('a shared store', () => {
     const locks = createSharedLocks({ store: { write: away } });
     records = { ...records, write: away, put: away, get: away, locks };
     expect(await pull(await createReplica())).toBe(layerDigest);
+  });
+
+  test('does not wait for records of which nothing is heard', async () => {
+    const never = () => new Promise<never>(() => {});
+    const locks = createSharedLocks({ store: { write: never } });
+    records = { ...records, write: never, put: never, get: never, locks, version: () => undefined };
+    expect(await pull(await createReplica())).toBe(layerDigest);
+  });
+
+  test('says where clients may read what it has, and nothing of what it has not', async () => {
+    const replica = await createReplica();
+    expect(await (await replica.getBlob('app', layerDigest)).locate?.()).toBeUndefined();
+    await isShared();
+    const blob = await replica.getBlob('app', layerDigest);
+    expect(await blob.locate?.()).toBe(`https://s3.example/${layerDigest}`);
+    await sharedStore.delete(layerDigest);
+    expect(await blob.locate?.()).toBeUndefined();
+    useShared = () => {
+      throw new RegistryError('UNAVAILABLE', 'it does not answer', { status: 503 });
+    };
+    expect(await blob.locate?.()).toBeUndefined();
+    expect(digestOf(await new Response(await blob.open()).bytes())).toBe(layerDigest);
   });
 });
