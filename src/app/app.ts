@@ -255,6 +255,7 @@ async function openAll(
       runAs: own?.runAs,
       prepareBuild: observer.prepareBuild,
       endedByItself,
+      worker,
       buildRate,
     }),
   );

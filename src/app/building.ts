@@ -44,6 +44,7 @@ import { createBuilderAccess } from './builder-access.ts';
 import { type Builders, createBuilders } from './builders.ts';
 import type { Pulling } from './pulling.ts';
 import type { OpenContent } from './stored-content.ts';
+import type { Worker } from './worker.ts';
 
 interface BuildingDeps {
   readonly config: Config;
@@ -63,6 +64,8 @@ interface BuildingDeps {
   readonly onEnded: (build: BuildRecord) => void;
   /** Whether the previous process crashed by its own fault. */
   readonly endedByItself: boolean;
+  /** Absent: this process alone has the data directory. */
+  readonly worker: Pick<Worker, 'number'> | undefined;
   readonly onDamagedContext: (damage: Damage) => void;
   readonly openContent: OpenContent;
   /** Rate-limits everything that starts builds. */
@@ -150,7 +153,8 @@ async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
   const { config, log, now, records, pulling, onEnded } = deps;
   const { contexts, openDestination } = parts;
   const workspaces = await createWorkspaces({
-    directory: join(config.dataDir, 'builds', 'work'),
+    // What is left there is removed at the start: each worker has a folder of its own.
+    directory: join(config.dataDir, 'builds', 'work', ...(deps.worker ? [String(deps.worker.number)] : [])),
     onLeft: (folder, error) => log.warn({ folder, err: error }, 'the folder of a build cannot be removed'),
   });
   const removeTag = (repository: string, tag: string) => removeHostedTag(deps, repository, tag);

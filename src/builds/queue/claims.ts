@@ -37,7 +37,7 @@ interface ClaimsDeps {
 }
 
 /** How long a build is not taken over after the death of its process. It is renewed three times in this time. */
-const LEASE_MS = 8_000;
+const LEASE = { ttlMs: 8_000 } as const;
 const LOCKS = 'build/';
 const MAX_LISTED = 10_000;
 /** A first death may be by chance: from the second on the build runs alone. */
@@ -59,7 +59,7 @@ export function createClaims(deps: ClaimsDeps): Claims {
     if (claimed.has(id)) return;
     claimed.add(id);
     try {
-      await locks.withFreeLock(LOCKS + id, lock => work(job, lock), { ttlMs: LEASE_MS });
+      await locks.withFreeLock(LOCKS + id, lock => work(job, lock), LEASE);
     } catch (error) {
       if (!isTransient(error)) log.error({ err: error, build: id }, 'a build cannot be claimed');
     } finally {
@@ -99,8 +99,12 @@ export function createClaims(deps: ClaimsDeps): Claims {
   async function findOrphans(running: readonly string[]): Promise<readonly string[]> {
     const others = running.filter(id => !claimed.has(id));
     if (others.length === 0) return [];
-    const held = new Set(await store.list(LEASES, { prefix: LOCKS, limit: MAX_LISTED }));
-    return others.filter(id => !held.has(LOCKS + id));
+    const leased = new Set(await store.list(LEASES, { prefix: LOCKS, limit: MAX_LISTED }));
+    const orphans: string[] = [];
+    // Where locks are no leases, such as those of workers, each has to be tried.
+    for (const id of others)
+      if (!leased.has(LOCKS + id) && (await locks.withFreeLock(LOCKS + id, async () => true, LEASE))) orphans.push(id);
+    return orphans;
   }
 
   async function enqueue(id: string): Promise<void> {
@@ -142,7 +146,9 @@ export function createClaims(deps: ClaimsDeps): Claims {
 const STOPPED = new BuildStopped('cancelled', 'cancelled');
 const CANCELLED = { failure: { kind: 'cancelled', reason: STOPPED.message } } as const;
 
+/** A process that stops notes that its builds do not run any more. */
 function blame({ record, crashHistory }: UnderWay): UnderWay {
+  if (!crashHistory.isRunning) return { record, crashHistory };
   const crashes = crashHistory.crashes + 1;
   const blamed: CrashHistory = { isRunning: false, isSuspect: crashes >= SUSPECT_DEATHS, crashes };
   return { record, crashHistory: blamed };

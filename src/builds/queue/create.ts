@@ -71,9 +71,10 @@ export async function createBuilds({
   const closing = new AbortController();
   const jobs = createJobs();
   const records = createBuildRecords({ records: deps.records, keepMs: policy.keepMs, now, log });
+  const onDisk = await createDiskLogs({ directory, now });
   const files = locks.areShared
-    ? createRecordLogs({ records: deps.records, keepMs: policy.keepMs + UNDER_WAY_MS })
-    : await createDiskLogs({ directory, now });
+    ? createRecordLogs({ records: deps.records, keepMs: policy.keepMs + UNDER_WAY_MS, earlier: onDisk })
+    : onDisk;
   const logs = createLogStore({ files, maxBytes: policy.maxLogBytes, redact, now, log });
   const endJob = createEndJob({ ...deps, records, jobs, now, wait, closing: closing.signal });
   const runJob = createRunJob({ ...deps, records, endJob, now, wait });

@@ -97,7 +97,7 @@ export function createEndJob({
     if (stored !== 'failed') return;
     const storing = keepStoring(job).catch(() => {});
     // The lock on the build is held until then.
-    if (job.fence.length > 0) await storing;
+    if (job.isShared) await storing;
   };
 }
 

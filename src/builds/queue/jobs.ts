@@ -18,6 +18,8 @@ export interface Job {
   readonly ended: Notifier;
   /** Whether this process works on the build, or is the only one that may: where false, the record may have changed since. */
   readonly isOwn: boolean;
+  /** Whether other processes may continue it. */
+  readonly isShared: boolean;
   /** Expected by each write about the build; see Lock. */
   readonly fence: readonly Expectation[];
   update(change: Partial<BuildRecord>): void;
@@ -37,7 +39,6 @@ interface JobOptions {
   readonly crashHistory: CrashHistory;
   readonly logs: Pick<LogStore, 'create'>;
   readonly runWork?: RunWork | undefined;
-  /** Whether other processes may work on it. */
   readonly isShared: boolean;
 }
 
@@ -64,6 +65,7 @@ export function createJob(
     },
     log: logs.create(first.id, () => held?.fence ?? []),
     runWork,
+    isShared,
     stop: new AbortController(),
     ended: createNotifier(),
     update(change) {

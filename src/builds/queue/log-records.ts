@@ -1,6 +1,6 @@
 // Logs as records, for processes that share their builds: what one of them appends, all others read. A record has the lines of one append, or
 // a part of them, under the byte at which they begin.
-import type { Expectation, RecordStore } from '../../state/store.ts';
+import { type Expectation, keysOf, type ListOptions, pagesOf, type RecordStore } from '../../state/store.ts';
 import type { LogEntry } from '../progress.ts';
 import { decodeLines, type LogFile, type LogFiles, type LogReader } from './log-file.ts';
 
@@ -17,23 +17,21 @@ const KEYS = 1000;
 export function createRecordLogs({
   records,
   keepMs,
+  earlier,
 }: {
   readonly records: Pick<RecordStore, 'get' | 'list' | 'entries' | 'write'>;
   readonly keepMs: number;
+  /** Those of a process that had its builds alone. */
+  readonly earlier: LogFiles;
 }): LogFiles {
-  async function findFirst(prefix: string, after = ''): Promise<string | undefined> {
-    return (await records.list(COLLECTION, { prefix, after, limit: 1 }))[0];
-  }
+  const list = (options: ListOptions) => records.list(COLLECTION, options);
+  const hasRecords = async (id: string) => (await list({ prefix: prefixOf(id), limit: 1 })).length > 0;
 
   async function findSize(id: string): Promise<number> {
     let last: string | undefined;
-    for (let after = ''; ; after = last ?? '') {
-      const keys = await records.list(COLLECTION, { prefix: prefixOf(id), after, limit: KEYS });
-      last = keys.at(-1) ?? last;
-      if (keys.length < KEYS) break;
-    }
-    const value = last === undefined ? undefined : await records.get(COLLECTION, last);
-    return last === undefined ? 0 : offsetOf(last) + (value?.byteLength ?? 0);
+    for await (const key of keysOf({ list }, prefixOf(id))) last = key;
+    if (last === undefined) return 0;
+    return offsetOf(last) + ((await records.get(COLLECTION, last))?.byteLength ?? 0);
   }
 
   async function open(id: string, getFence: () => readonly Expectation[]): Promise<LogFile> {
@@ -87,26 +85,27 @@ export function createRecordLogs({
   }
 
   async function remove(id: string): Promise<void> {
-    for (;;) {
-      const keys = await records.list(COLLECTION, { prefix: prefixOf(id), limit: KEYS });
-      if (keys.length === 0) return;
+    for await (const keys of pagesOf(list, { prefix: prefixOf(id), limit: KEYS }))
       await records.write(keys.map(key => ({ kind: 'delete', collection: COLLECTION, key })));
-    }
   }
 
   return {
     pauseMs: PAUSE_MS,
     open,
     async openReader(id) {
-      return createReader(id);
+      const isEarlier = !(await hasRecords(id)) && (await earlier.has(id));
+      return isEarlier ? earlier.openReader(id) : createReader(id);
     },
-    has: async id => (await findFirst(prefixOf(id))) !== undefined,
+    has: async id => (await hasRecords(id)) || earlier.has(id),
     async sweep(isKnown) {
-      for (let key = await findFirst(''); key !== undefined; ) {
+      await earlier.sweep(isKnown);
+      for (let after = ''; ; ) {
+        const [key] = await list({ after, limit: 1 });
+        if (key === undefined) return;
         const id = key.slice(0, key.lastIndexOf('/'));
         if (!(await isKnown(id))) await remove(id);
         // Behind all keys of this log.
-        key = await findFirst('', `${id}/~`);
+        after = `${id}/~`;
       }
     },
   };

@@ -81,7 +81,7 @@ function explain(error: unknown, job: Job, log: Logger): Outcome | undefined {
 }
 
 async function interrupt(job: Job, { records, log }: RunJobDeps): Promise<void> {
-  const isShared = job.fence.length > 0;
+  const { isShared } = job;
   const next = isShared ? 'another process continues this build' : 'and resumes this build when it starts again';
   job.log.add({ kind: 'note', text: `interrupted: the service stops, ${next}` });
   await job.log.end();

@@ -1,7 +1,13 @@
 // Several processes that share their builds at one store, each with makers of its own.
 import type { Digest } from '../../../src/oci/digest.ts';
-import { createSharedLocks, LEASES } from '../../../src/state/locks.ts';
-import { type Expectation, type RecordStore, RecordStoreAway } from '../../../src/state/store.ts';
+import { createSharedLocks, LEASES, UNFENCED } from '../../../src/state/locks.ts';
+import {
+  type Expectation,
+  type Lock,
+  type Locks,
+  type RecordStore,
+  RecordStoreAway,
+} from '../../../src/state/store.ts';
 import { createMemoryStore } from '../../support/memory-records.ts';
 import { createFixture, type Fixture, type FixtureOptions, type Work } from './fixture.ts';
 
@@ -12,9 +18,15 @@ export interface Replica extends Fixture {
   overtake(): Promise<void>;
 }
 
-export function createFleet(options: FixtureOptions = {}) {
+interface FleetOptions extends FixtureOptions {
+  /** `workers`: a primary process grants the locks, and ends them with their holders: they cannot be lost. Default: leases in the records. */
+  readonly kind?: 'replicas' | 'workers';
+}
+
+export function createFleet({ kind = 'replicas', ...options }: FleetOptions = {}) {
   const store = createMemoryStore();
   const images = new Map<string, Digest>();
+  const granted = createGrantedLocks();
 
   async function start(): Promise<Replica> {
     const leases = new Map<string, Expectation['value']>();
@@ -25,8 +37,9 @@ export function createFleet(options: FixtureOptions = {}) {
       for (const change of changes)
         if (change.kind === 'put' && change.collection === LEASES) leases.set(change.key, change.value);
     };
-    const records = { ...store, write, locks: createSharedLocks({ store: { write }, pollMs: 2 }) };
-    const fixture = await createFixture({ ...options, records, images });
+    const own = granted.open();
+    const locks = kind === 'workers' ? own.locks : createSharedLocks({ store: { write }, pollMs: 2 });
+    const fixture = await createFixture({ ...options, records: { ...store, write, locks }, images });
     const overtake = async () => {
       for (const [key, value] of leases) {
         const expected = [{ collection: LEASES, key, value }];
@@ -38,12 +51,47 @@ export function createFleet(options: FixtureOptions = {}) {
       overtake,
       kill() {
         isDead = true;
+        own.end();
         return overtake();
       },
     };
   }
 
   return { store, images, start, startAll: (count: number) => Promise.all(Array.from({ length: count }, start)) };
+}
+
+function createGrantedLocks() {
+  const holders = new Map<string, symbol>();
+  return {
+    /** The locks of one process, until its end. */
+    open(): { readonly locks: Locks; end(): void } {
+      const process = Symbol('process');
+
+      async function run<T>(key: string, work: (lock: Lock) => Promise<T>): Promise<T> {
+        holders.set(key, process);
+        try {
+          return await work(UNFENCED);
+        } finally {
+          if (holders.get(key) === process) holders.delete(key);
+        }
+      }
+
+      return {
+        locks: {
+          async withLock(key, work) {
+            while (holders.has(key)) await new Promise(resolve => setImmediate(resolve));
+            return run(key, work);
+          },
+          withFreeLock: async (key, work) => (holders.has(key) ? undefined : run(key, work)),
+          isLocked: key => holders.has(key),
+          areShared: true,
+        },
+        end() {
+          for (const [key, holder] of holders) if (holder === process) holders.delete(key);
+        },
+      };
+    },
+  };
 }
 
 export const working = (replicas: readonly Fixture[]): readonly Work[] =>

@@ -36,67 +36,71 @@ const bursts = fc.array(fc.array(action, { minLength: 1, maxLength: 4 }), { minL
 const POLICY = { concurrency: 2, maxQueued: 50, maxQueuedPerCaller: 50, maxStarts: 1000 };
 const pick = <T>(items: readonly T[], index: number): T | undefined => items[index % items.length];
 
-test('keeps its promises over several processes, whatever comes', async () => {
-  const property = fc.asyncProperty(bursts, async actions => {
-    const fleet = createFleet({ policy: POLICY });
-    let replicas: readonly Replica[] = await fleet.startAll(3);
-    const all: Replica[] = [...replicas];
-    const answers: Promise<BuildRecord | undefined>[] = [];
-    const listAll = async () => (await replicas[0]?.builds.list({ limit: 200 })) ?? [];
+test.each(['replicas', 'workers'] as const)(
+  'keeps its promises over several %s, whatever comes',
+  async kind => {
+    const property = fc.asyncProperty(bursts, async actions => {
+      const fleet = createFleet({ kind, policy: POLICY });
+      let replicas: readonly Replica[] = await fleet.startAll(3);
+      const all: Replica[] = [...replicas];
+      const answers: Promise<BuildRecord | undefined>[] = [];
+      const listAll = async () => (await replicas[0]?.builds.list({ limit: 200 })) ?? [];
 
-    async function act(each: Action): Promise<void> {
-      const replica = pick(replicas, each.at);
-      if (!replica) return;
-      switch (each.kind) {
-        case 'submit': {
-          const { build } = await replica.builds.submit(specOf(each.name), { caller: each.caller });
-          answers.push((replicas[0] ?? replica).builds.wait(build.id, NEVER));
-          return;
-        }
-        case 'cancel':
-        case 'wait': {
-          const id = pick(await listAll(), each.build)?.id ?? 'none';
-          answers.push(each.kind === 'cancel' ? replica.builds.cancel(id) : replica.builds.wait(id, NEVER));
-          return;
-        }
-        case 'end':
-          pick(working(replicas), each.build)?.succeed();
-          return;
-        case 'fail':
-          pick(working(replicas), each.build)?.fail(BROKEN);
-          return;
-        case 'overtake':
-          await replica.overtake();
-          return;
-        default: {
-          const next = await fleet.start();
-          all.push(next);
-          replicas = [...replicas.filter(other => other !== replica), next];
-          if (each.kind === 'kill') await replica.kill();
-          // What it was asked is answered.
-          await replica.builds.close();
+      async function act(each: Action): Promise<void> {
+        const replica = pick(replicas, each.at);
+        if (!replica) return;
+        switch (each.kind) {
+          case 'submit': {
+            const { build } = await replica.builds.submit(specOf(each.name), { caller: each.caller });
+            answers.push((replicas[0] ?? replica).builds.wait(build.id, NEVER));
+            return;
+          }
+          case 'cancel':
+          case 'wait': {
+            const id = pick(await listAll(), each.build)?.id ?? 'none';
+            answers.push(each.kind === 'cancel' ? replica.builds.cancel(id) : replica.builds.wait(id, NEVER));
+            return;
+          }
+          case 'end':
+            pick(working(replicas), each.build)?.succeed();
+            return;
+          case 'fail':
+            pick(working(replicas), each.build)?.fail(BROKEN);
+            return;
+          case 'overtake':
+            await replica.overtake();
+            return;
+          default: {
+            const next = await fleet.start();
+            all.push(next);
+            replicas = [...replicas.filter(other => other !== replica), next];
+            if (each.kind === 'kill') await replica.kill();
+            // What it was asked is answered.
+            await replica.builds.close();
+          }
         }
       }
-    }
 
-    for (const burst of actions) {
-      await Promise.all(burst.map(each => act(each).catch(ignoreRefusal)));
-      await new Promise(resolve => setImmediate(resolve));
-      for (const { works } of all) expect(works.filter(({ isOver }) => !isOver).length).toBeLessThanOrEqual(2);
-    }
-    for (let isOver = false; !isOver; ) {
-      for (const work of working(replicas)) work.succeed();
-      await new Promise(resolve => setTimeout(resolve, 2));
-      isOver = (await listAll()).every(({ endedAt }) => endedAt !== undefined);
-    }
-    await Promise.all(answers.map(answer => answer.catch(ignoreRefusal)));
-    const told = all.flatMap(({ ended }) => ended.map(({ id }) => id)).toSorted();
-    expect(told).toEqual((await listAll()).map(({ id }) => id).toSorted());
-    await Promise.all(all.map(({ builds }) => builds.close()));
-    await until(() => all.every(({ builds }) => builds.counts().running === 0));
-  });
-  await fc.assert(property, { numRuns: 60 });
-}, 120_000);
+      for (const burst of actions) {
+        await Promise.all(burst.map(each => act(each).catch(ignoreRefusal)));
+        await new Promise(resolve => setImmediate(resolve));
+        for (const { works } of all) expect(works.filter(({ isOver }) => !isOver).length).toBeLessThanOrEqual(2);
+      }
+      for (let isOver = false; !isOver; ) {
+        for (const work of working(replicas)) work.succeed();
+        await new Promise(resolve => setTimeout(resolve, 2));
+        isOver = (await listAll()).every(({ endedAt }) => endedAt !== undefined);
+      }
+      await Promise.all(answers.map(answer => answer.catch(ignoreRefusal)));
+      const told = all.flatMap(({ ended }) => ended.map(({ id }) => id)).toSorted();
+      expect(told).toEqual((await listAll()).map(({ id }) => id).toSorted());
+      await Promise.all(all.map(({ builds }) => builds.close()));
+      await until(() => all.every(({ builds }) => builds.counts().running === 0));
+    });
+    await fc.assert(property, { numRuns: 50 });
+  },
+  120_000,
+);
 
 /** A process that is killed or stopped answers nothing more. */
 function ignoreRefusal(error: unknown): undefined {

@@ -275,3 +275,26 @@ test('builds of processes that are killed one after the other all end', async ()
   }
   expect((await all()).map(({ id }) => id).toSorted()).toEqual(ids.toSorted());
 }, 60_000);
+
+test('workers share builds as well: one that dies is followed at once, and a stop of all blames no build', async () => {
+  const { start, startAll } = createFleet({ kind: 'workers', policy: { concurrency: 1, maxStarts: 1 } });
+  let workers = await startAll(2);
+  const ids = [(await submit(workers[0] as Replica, 'a')).id, (await submit(workers[0] as Replica, 'b')).id];
+  await until(() => working(workers).length === 2);
+  // Nobody takes what the other one has.
+  await new Promise(resolve => setTimeout(resolve, 20));
+  expect(workers.map(({ works, builds }) => [works.length, builds.counts().queued])).toEqual([
+    [1, 0],
+    [1, 0],
+  ]);
+  for (let stops = 0; stops < 5; stops += 1) {
+    await Promise.all(workers.map(({ builds }) => builds.close()));
+    workers = await startAll(2);
+    await until(() => working(workers).length === 2);
+  }
+  await workers[0]?.kill();
+  workers = [workers[1] as Replica, await start()];
+  await until(() => working(workers).length === 2);
+  for (const work of working(workers)) work.succeed();
+  for (const id of ids) expect(await ending(workers[0] as Replica, id)).toMatchObject({ status: 'succeeded' });
+});
