@@ -13,6 +13,19 @@ import { run } from './support/process.ts';
 
 const missing = findMissingTools(['helm', 'kustomize']);
 
+/** What several pods need of the configuration. */
+const SHARED = {
+  state: { postgres: { url: { env: 'DATABASE' }, replicas: true } },
+  content: { s3: { bucket: 'veneer', region: 'eu-west-1' } },
+};
+
+const FLEET = {
+  replicas: 3,
+  config: SHARED,
+  persistence: { size: '20Gi', storageClass: 'fast' },
+  networkPolicy: { enabled: true, egress: [{ ports: [{ port: 5432 }] }] },
+};
+
 const EVERYTHING = {
   image: { repository: 'registry.example/veneer', digest: `sha256:${'a'.repeat(64)}`, pullSecrets: [{ name: 'pull' }] },
   config: {
@@ -44,6 +57,8 @@ describe.skipIf(missing)(`the chart${missing ? ` (${missing})` : ''}`, () => {
   test('has nothing that helm lint finds', async () => {
     await lintChart({});
     await lintChart(EVERYTHING);
+    await lintChart(FLEET);
+    await lintChart(await readValues());
   });
 
   test('by default is one pod without root and without a right in the cluster, and a claim that stays', async () => {
@@ -129,6 +144,83 @@ describe.skipIf(missing)(`the chart${missing ? ` (${missing})` : ''}`, () => {
     expect(text).toContain('"scheme":"https"');
   });
 
+  test('with several replicas is pods that each keep their own cache, spread over nodes and drained one at a time', async () => {
+    const objects = await renderChart(FLEET);
+    expect(objects.map(({ kind }) => kind).sort()).toEqual([
+      ...['ConfigMap', 'NetworkPolicy', 'PodDisruptionBudget', 'Service', 'ServiceAccount', 'StatefulSet'],
+    ]);
+    const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
+    const selector = {
+      'app.kubernetes.io/name': 'veneer',
+      'app.kubernetes.io/instance': 'team',
+      'app.kubernetes.io/component': 'proxy',
+    };
+    expect(set).toMatchObject({
+      spec: {
+        replicas: 3,
+        serviceName: 'team-veneer',
+        podManagementPolicy: 'Parallel',
+        selector: { matchLabels: selector },
+        template: {
+          metadata: { labels: selector },
+          spec: {
+            automountServiceAccountToken: false,
+            securityContext: { runAsNonRoot: true, runAsUser: 10_001, fsGroup: 10_001 },
+            containers: [{ securityContext: { readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } } }],
+            topologySpreadConstraints: [
+              { topologyKey: 'kubernetes.io/hostname', labelSelector: { matchLabels: selector } },
+              { topologyKey: 'topology.kubernetes.io/zone' },
+            ],
+          },
+        },
+        volumeClaimTemplates: [
+          {
+            metadata: { name: 'data' },
+            spec: { storageClassName: 'fast', resources: { requests: { storage: '20Gi' } } },
+          },
+        ],
+      },
+    });
+    expect(objects.find(({ kind }) => kind === 'PodDisruptionBudget')).toMatchObject({
+      spec: { maxUnavailable: 1, selector: { matchLabels: selector } },
+    });
+    expect(objects.find(({ kind }) => kind === 'NetworkPolicy')).toMatchObject({
+      spec: {
+        policyTypes: ['Ingress', 'Egress'],
+        egress: [{ ports: [{ port: 53 }, { port: 53 }] }, { ports: [{ port: 5432 }] }],
+      },
+    });
+  });
+
+  test('with several replicas leaves no pod out for what all of them share', async () => {
+    const readinessOf = async (values: object) =>
+      /"readinessProbe":.*?"path":"([^"]+)"/.exec(JSON.stringify(await renderChart(values)))?.[1];
+    expect(await readinessOf({})).toBe('/health/ready');
+    expect(await readinessOf(FLEET)).toBe('/health/live');
+  });
+
+  test('scales by the processor time of a pod, as an amount, or by what it is told', async () => {
+    const scalerOf = async (autoscaling: object) => {
+      const objects = await renderChart({ config: SHARED, autoscaling: { enabled: true, ...autoscaling } });
+      // The number of pods is the scaler's alone.
+      expect(objects.find(({ kind }) => kind === 'StatefulSet')).not.toHaveProperty('spec.replicas');
+      return objects.find(({ kind }) => kind === 'HorizontalPodAutoscaler');
+    };
+    expect(await scalerOf({})).toMatchObject({
+      spec: {
+        scaleTargetRef: { kind: 'StatefulSet', name: 'team-veneer' },
+        minReplicas: 2,
+        maxReplicas: 6,
+        metrics: [{ resource: { name: 'cpu', target: { type: 'AverageValue', averageValue: '700m' } } }],
+      },
+    });
+    const metric = {
+      type: 'Pods',
+      pods: { metric: { name: 'sent' }, target: { type: 'AverageValue', averageValue: '500M' } },
+    };
+    expect(await scalerOf({ metrics: [metric] })).toMatchObject({ spec: { metrics: [metric] } });
+  });
+
   test('takes the example of docs/kubernetes.md', async () => {
     const [example = ''] = /(?<=```yaml\n)image:.*?(?=```)/s.exec(await readFile('docs/kubernetes.md', 'utf8')) ?? [];
     const config = readConfig(await renderChart(parse(example)));
@@ -136,9 +228,26 @@ describe.skipIf(missing)(`the chart${missing ? ` (${missing})` : ''}`, () => {
   });
 
   test.each([
-    ['an unknown key', { replicas: 3 }, /additional properties .replicas. not allowed/],
+    ['an unknown key', { replica: 3 }, /additional properties .replica. not allowed/],
     ['a value of another type', { builds: { enabled: 'maybe' } }, /builds\/enabled|builds\.enabled/],
     ['an invalid size', { persistence: { size: 'large' } }, /persistence\/size|persistence\.size/],
+    [
+      'several replicas with records of each',
+      { replicas: 2 },
+      /replicas: expected config\.state\.postgres with replicas: true/,
+    ],
+    [
+      'several replicas with content of each',
+      { replicas: 2, config: { state: SHARED.state } },
+      /replicas: expected config\.content\.s3/,
+    ],
+    [
+      'a claim for several replicas',
+      { ...FLEET, persistence: { existingClaim: 'one' } },
+      /persistence\.existingClaim: expected nothing here with several pods/,
+    ],
+    ['no replica', { replicas: 0 }, /replicas/],
+    ['a part of a processor that is none', { autoscaling: { averageCpu: 'half' } }, /averageCpu/],
     ['where it listens', { config: { listen: '0.0.0.0:1' } }, /config\.listen: expected nothing here/],
     [
       'an ingress without a host',
@@ -166,6 +275,33 @@ describe.skipIf(missing)(`the base of kustomize${missing ? ` (${missing})` : ''}
     });
   });
 });
+
+describe.skipIf(missing)(`deploy/replicas${missing ? ` (${missing})` : ''}`, () => {
+  test('is what the chart makes of its values, for those who have no helm', async () => {
+    const plain = loadAllYaml(await readFile('deploy/replicas/veneer.yaml', 'utf8'));
+    expect(plain).toEqual(await renderChart(await readValues(), 'veneer'));
+    const rendered = loadAllYaml(await run(clientPath('kustomize'), ['build', 'deploy/replicas']));
+    const nameOf = ({ kind, metadata }: (typeof plain)[number]) => `${kind} ${metadata?.name}`;
+    expect(rendered.map(nameOf).sort()).toEqual(plain.map(nameOf).sort());
+    expect(plain.map(({ kind }) => kind)).toEqual(
+      expect.arrayContaining([
+        'HorizontalPodAutoscaler',
+        'PodDisruptionBudget',
+        'NetworkPolicy',
+        'Role',
+        'StatefulSet',
+      ]),
+    );
+    const environment = { DATABASE: 'postgres://veneer@db/veneer', CREDENTIAL_KEY: 'k'.repeat(32) };
+    expect(configSchema(environment).parse(readConfig(plain))).toMatchObject({
+      state: { postgres: { isShared: true } },
+    });
+  });
+});
+
+async function readValues(): Promise<object> {
+  return parse(await readFile('deploy/replicas/values.yaml', 'utf8'));
+}
 
 function readConfig(objects: Awaited<ReturnType<typeof renderChart>>): unknown {
   const map = objects.find(({ kind }) => kind === 'ConfigMap');

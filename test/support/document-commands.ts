@@ -96,6 +96,9 @@ export const TRIALS: Readonly<Record<string, Trial>> = {
   'docs/garbage-collection.md: By hand 2': { before: 'echo some-token > token' },
 
   'docs/kubernetes.md: With Helm': { test: 'test/clients/charts.test.ts' },
+  'docs/kubernetes.md: Several replicas': {
+    not: 'it needs a cluster: test/clients/charts.test.ts renders the same values',
+  },
 
   'docs/migrate.md: From one platform to several': { prints: ['linux/amd64', 'linux/arm64'] },
   'docs/migrate.md: From one platform to several 2': { before: CONTAINERFILE, prints: ['amd64', 'arm64'] },

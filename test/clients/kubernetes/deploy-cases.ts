@@ -33,6 +33,7 @@ export function deployCases(getPlace: () => Place): void {
       const files = (await readdir('deploy')).filter(name =>
         /^(?!prometheus-|kustomization|compose).*\.yaml$/.test(name),
       );
+      files.push('replicas/veneer.yaml');
       const manifests = await Promise.all(files.map(name => readFile(join('deploy', name), 'utf8')));
       const taken: string[] = [];
       for (const object of [...manifests.flatMap(text => loadAllYaml(text)), ...(await renderChart(CHART_VALUES))]) {

@@ -13,8 +13,8 @@ export async function lintChart(values: object): Promise<void> {
   await run(clientPath('helm'), args, { env: NOWHERE, input: stringify(values) });
 }
 
-/** What a cluster gets with these values, as the release `team` in the namespace `veneer`. Throws with what helm says. */
-export async function renderChart(values: object): Promise<readonly KubernetesObject[]> {
-  const args = ['template', 'team', 'deploy/helm/veneer', '--namespace', 'veneer', '--values', '-'];
+/** What a cluster gets with these values, as a release in the namespace `veneer`. Throws with what helm says. */
+export async function renderChart(values: object, release = 'team'): Promise<readonly KubernetesObject[]> {
+  const args = ['template', release, 'deploy/helm/veneer', '--namespace', 'veneer', '--values', '-'];
   return loadAllYaml(await run(clientPath('helm'), args, { env: NOWHERE, input: stringify(values) }));
 }

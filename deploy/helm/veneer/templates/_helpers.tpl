@@ -43,3 +43,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "veneer.scheme" -}}
 {{- if .Values.config.tls }}, scheme: HTTPS{{ end -}}
 {{- end -}}
+
+{{- /* "true" where there are several pods, which then share records and content; empty otherwise. */ -}}
+{{- define "veneer.isFleet" -}}
+{{- if or (gt (int .Values.replicas) 1) .Values.autoscaling.enabled }}true{{ end -}}
+{{- end -}}
+
+{{- /* What several pods need. */ -}}
+{{- define "veneer.checkFleet" -}}
+{{- if not (((.Values.config.state).postgres).replicas) -}}
+{{- fail "replicas: expected config.state.postgres with replicas: true, as several pods have the same records" -}}
+{{- end -}}
+{{- if not ((.Values.config.content).s3) -}}
+{{- fail "replicas: expected config.content.s3, as several pods have the same content, and share no disk" -}}
+{{- end -}}
+{{- if .Values.persistence.existingClaim -}}
+{{- fail "persistence.existingClaim: expected nothing here with several pods: each has a claim of its own" -}}
+{{- end -}}
+{{- end -}}
