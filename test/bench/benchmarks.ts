@@ -11,12 +11,14 @@ import { OBSERVING } from './observing.ts';
 import { PROXIED } from './proxied.ts';
 import { STREAMING } from './streams.ts';
 import { TAG_LISTS } from './tags.ts';
+import { WORKERS } from './workers.ts';
 
 /** In the order in which they are measured and reported. */
 export const BENCHMARKS: readonly Benchmark[] = [
   ...PROXIED,
   ...OBSERVING,
   ...FLEET,
+  ...WORKERS,
   ...IMAGES,
   ...STREAMING,
   AUGMENTATION,
