@@ -166,7 +166,7 @@ async function createGrantedAccess({
   };
 
   const sessions = createSessions({
-    ...{ key, login, now },
+    ...{ key, records, login, now },
     findCaller: async (subject, address) => withNetworks(await findCaller(subject), address),
     findHash: async user => (await users?.read())?.get(user),
   });

@@ -1,15 +1,17 @@
-// Browser sessions. The cookie contains the user, encrypted with a key of the service; nothing is stored, and each request has the rights
-// that the user has at that time.
+// Browser sessions. The cookie contains the user, encrypted with a key of the service. Only sessions that were ended are stored, until they
+// would have expired. Each request has the rights that the user has at that time.
 import { createHash, hkdfSync, randomUUID } from 'node:crypto';
 import { decodeJwt, EncryptJWT, errors, jwtDecrypt } from 'jose';
-import { LRUCache } from 'lru-cache';
 import { z } from 'zod';
+import { createCollection } from '../state/collection.ts';
+import type { RecordStore } from '../state/store.ts';
 import { type Caller, type Sessions, subjectOf } from './access.ts';
 import type { PasswordCredentials } from './authorization.ts';
 import type { SigningKey } from './keys.ts';
 
 interface SessionsDeps {
   readonly key: SigningKey;
+  readonly records: RecordStore;
   readonly login: (credentials: PasswordCredentials, address: string) => Promise<Caller>;
   /** The caller that currently has this name; anonymous if there is none. */
   readonly findCaller: (subject: string, address: string) => Promise<Caller>;
@@ -20,14 +22,12 @@ interface SessionsDeps {
 
 const SESSION_MS = 12 * 3_600_000;
 const AUDIENCE = 'veneer console';
-/** Sessions ended beyond this number last until they expire. */
-const MAX_ENDED = 10_000;
 
 const claimsSchema = z.object({ sub: z.string().min(1), jti: z.string(), proof: z.string(), exp: z.number() });
 
-export function createSessions({ key, login, findCaller, findHash, now }: SessionsDeps): Sessions {
+export function createSessions({ key, records, login, findCaller, findHash, now }: SessionsDeps): Sessions {
   const sealing = deriveKey(key);
-  const ended = new LRUCache<string, true>({ maxSize: MAX_ENDED, sizeCalculation: () => 1 });
+  const ended = createCollection({ store: records, name: 'session-end', schema: z.object({}) });
 
   /** Changes with the password. */
   async function proofOf(subject: string): Promise<string> {
@@ -63,14 +63,14 @@ export function createSessions({ key, login, findCaller, findHash, now }: Sessio
     },
     async find(cookie, address) {
       const claims = await unseal(cookie);
-      if (!claims || ended.has(claims.jti)) return undefined;
+      if (!claims || (await ended.has(claims.jti))) return undefined;
       if ((await proofOf(claims.sub)) !== claims.proof) return undefined;
       const caller = await findCaller(claims.sub, address);
       return subjectOf(caller) === claims.sub ? caller : undefined;
     },
     async end(cookie) {
       const claims = await unseal(cookie);
-      if (claims) ended.set(claims.jti, true);
+      if (claims) await ended.put(claims.jti, {}, { expiresAt: new Date(claims.exp * 1000) });
     },
   };
 }

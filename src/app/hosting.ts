@@ -63,7 +63,7 @@ export async function createHosting(deps: {
     maxDamagedBytes: MAX_DAMAGED_BYTES,
     onDamaged: damage => void restore(damage),
   });
-  const journal = openLinkJournal({ directory, records: deps.records, now });
+  const journal = openLinkJournal({ directory, records: deps.records, now, isWritten: isOfOneMachine(config) });
   const { records } = journal;
   const { sparse, deletes, uploadTimeoutMs, maxUploads, immutableTags, prefixes, collect, retention, quotas } =
     config.hosted;
@@ -109,6 +109,10 @@ export async function createHosting(deps: {
 /** Long enough for the next request of a client, and short beside what an upload costs that begins anew after a crash. */
 const KEEP_UPLOADS_AFTER_MS = 1_000;
 
+function isOfOneMachine({ state }: Pick<Config, 'state'>): boolean {
+  return !state.postgres?.isShared;
+}
+
 // What `veneer gc` opens in the data directory without a service, and the address of a running one; and where `veneer repair` works.
 
 export function findGcTarget(config: Config, log: Logger, token: string | undefined) {
@@ -139,7 +143,7 @@ async function openHere(config: Config, log: Logger) {
   const remote = bucket && cache && { bucket, cache, noteVerified: cache.noteVerified };
   const openContent = createOpenContent({ config, log, memory, remote, records });
   const { content, inventory } = await openContent('hosted', { onDamaged() {} });
-  const journal = openLinkJournal({ directory, records, now: clock.now });
+  const journal = openLinkJournal({ directory, records, now: clock.now, isWritten: isOfOneMachine(config) });
   const store = createHostedStore({
     content,
     records: journal.records,

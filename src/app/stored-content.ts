@@ -104,12 +104,12 @@ export function createOpenContent({
     log.warn({ digest, err: error }, 'a transfer from the object store failed: its readers were cut off');
   return async (of, options) => {
     const directory = contentFolder(dataDir, of);
+    const holds = records.locks.areShared && !HELD_OTHERWISE.includes(of) ? createHolds(records, of) : undefined;
     if (remote) {
       // What is not content is here: uploads, and the link journal.
       await mkdir(directory, { recursive: true });
       const { bucket, cache, noteVerified } = remote;
       const { onDamaged } = options;
-      const holds = records.locks.areShared && !HELD_OTHERWISE.includes(of) ? createHolds(records, of) : undefined;
       const content = createBucketStore({
         ...{ bucket, folder: FOLDERS[of], cache, memory, onDamaged, onFailed },
         damages: createDamageRecords(records, of),
@@ -123,7 +123,7 @@ export function createOpenContent({
     const { verify, noteVerified } = content;
     const inventory = createInventory(directory);
     onOpened({ of, verify, ...inventory });
-    return { content, inventory, noteVerified, directory };
+    return { content, inventory, holds, noteVerified, directory };
   };
 }
 

@@ -22,6 +22,8 @@ export interface AccessFixture {
   readonly faults: readonly AccessFault[];
   /** Moves the clock. */
   pass(seconds: number): void;
+  /** Another process with the same directory and records. */
+  openOther(): Promise<Access>;
 }
 
 export interface AccessSetup {
@@ -48,20 +50,24 @@ export async function openAccess({
   const now = () => new Date(clock.time);
   const records = createMemoryStore({ now });
   const faults: AccessFault[] = [];
-  const access = await createAccess({
-    memory,
-    options: { htpasswd, tokenTtlMs: 300_000, grants, ...options },
-    listenHost: '0.0.0.0',
-    publicHost: undefined,
-    records,
-    dataDir: directory,
-    onFault: fault => faults.push(fault),
-    now,
-    bcrypt,
-  });
-  onTestFinished(() => access.close());
+  async function open(): Promise<Access> {
+    const access = await createAccess({
+      memory,
+      options: { htpasswd, tokenTtlMs: 300_000, grants, ...options },
+      listenHost: '0.0.0.0',
+      publicHost: undefined,
+      records,
+      dataDir: directory,
+      onFault: fault => faults.push(fault),
+      now,
+      bcrypt,
+    });
+    onTestFinished(() => access.close());
+    return access;
+  }
   return {
-    access,
+    access: await open(),
+    openOther: open,
     tokens: createAccessTokens({ records, now }),
     directory,
     faults,

@@ -55,6 +55,16 @@ test('ends by itself after half a day, with its log-out, and with a change of on
   expect(await sessions.find(other.cookie, ADDRESS)).toBeUndefined();
 });
 
+test('is ended for all processes that share the records', async () => {
+  const fixture = await openAccess({ users: USERS });
+  const access = await fixture.openOther();
+  const others = sessionsOf({ ...fixture, access });
+  const { cookie } = await sessionsOf(fixture).open(login('ada', 'secret'), ADDRESS);
+  expect(await others.find(cookie, ADDRESS)).toEqual({ kind: 'user', name: 'ada' });
+  await sessionsOf(fixture).end(cookie);
+  expect(await others.find(cookie, ADDRESS)).toBeUndefined();
+});
+
 test('ends with the user, and with the password', async () => {
   const fixture = await openAccess({ users: USERS });
   const sessions = sessionsOf(fixture);

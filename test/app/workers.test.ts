@@ -1,12 +1,20 @@
 // What workers share by way of their primary process: locks, the usage of the cache, and metrics. Here all of them are in one process.
-import { expect, test } from 'vitest';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { expect, onTestFinished, test } from 'vitest';
 import { createLockDesk } from '../../src/app/primary.ts';
+import { createOpenContent } from '../../src/app/stored-content.ts';
 import { createWorkerLocks } from '../../src/app/worker.ts';
 import { type CacheNews, createSharedUsage } from '../../src/cache/eviction/shared-usage.ts';
 import { createUsage } from '../../src/cache/eviction/usage.ts';
+import { createLeasedStore, type LeasedStore } from '../../src/content/leased-store.ts';
+import { createMemory } from '../../src/memory.ts';
 import { createMeter } from '../../src/observe/metrics.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { RecordStoreBusy } from '../../src/state/store.ts';
+import { createMemoryStore } from '../support/memory-records.ts';
 
 /** As over the channels: each message arrives later. */
 function connectLocks(desk: ReturnType<typeof createLockDesk>, worker: number, waitMs?: number) {
@@ -149,4 +157,31 @@ test('metrics of several processes become those of one service', async () => {
   expect(text).toContain('delay_bucket{le="1"} 8\n');
   expect(text).toContain('delay_bucket{le="+Inf"} 10\n');
   expect(text).toContain('delay_sum 4\n');
+});
+
+test('content that one worker holds is not removed by another', async () => {
+  const dataDir = await mkdtemp(join(tmpdir(), 'veneer-shared-'));
+  onTestFinished(() => rm(dataDir, { recursive: true }));
+  const desk = createLockDesk();
+  let nowMs = Date.now();
+  const records = createMemoryStore({ now: () => new Date(nowMs) });
+  const open = async (number: number): Promise<LeasedStore> => {
+    const openContent = createOpenContent({
+      ...{ config: { dataDir }, log: pino({ level: 'silent' }), memory: createMemory(), remote: undefined },
+      records: { ...records, locks: connectLocks(desk, number) },
+      worker: { number },
+    });
+    const stored = await openContent('contexts', { onDamaged() {} });
+    const store = await createLeasedStore({ stored, directory: stored.directory, now: () => new Date(nowMs) });
+    onTestFinished(() => store.close());
+    return store;
+  };
+  const [one, two] = [await open(1), await open(2)];
+  const [held, left] = ['held', 'left'].map(text => Buffer.from(text));
+  for (const bytes of [held, left]) await one.ingest(ReadableStream.from([bytes ?? Buffer.of()]), undefined).done;
+  nowMs += 2 * 3_600_000;
+  expect(await one.touch(digestOf(held ?? Buffer.of()))).toBe(true);
+  await two.sweep(async () => false);
+  expect(await one.find(digestOf(held ?? Buffer.of()))).toBeDefined();
+  expect(await one.find(digestOf(left ?? Buffer.of()))).toBeUndefined();
 });

@@ -3,7 +3,6 @@
 // not a power cut, after which the next sweep rewrites it. Records that several processes share have none: no file has the changes of all.
 import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import pLimit from 'p-limit';
 import { z } from 'zod';
 import { type Change, type ListOptions, pagesOf, type RecordStore } from '../../state/store.ts';
 import { type BlobRecord, blobSchema, manifestSchema, type TagRecord, tagSchema } from '../records.ts';
@@ -31,16 +30,20 @@ export function openLinkJournal({
   directory,
   records,
   now,
+  isWritten = true,
 }: {
   /** Of the hosted content. */
   readonly directory: string;
   readonly records: RecordStore;
   readonly now: () => Date;
+  /** False where several machines share the records: their changes would not be in one file. */
+  readonly isWritten?: boolean;
 }): LinkJournal {
-  if (records.locks.areShared) return { records, async sweep() {}, async rewrite() {}, async close() {} };
+  if (!isWritten) return { records, async sweep() {}, async rewrite() {}, async close() {} };
+  const { locks } = records;
   const path = pathOf(directory);
-  // In the order of the changes.
-  const queue = pLimit(1);
+  // In the order of the changes, as they are noted under the locks under which they are made.
+  const queue = <T>(work: () => Promise<T>) => locks.withLock(APPENDING, work);
   let file: FileHandle | undefined;
   let isBehind = true;
   let freshBytes = 0;
@@ -49,17 +52,22 @@ export function openLinkJournal({
   async function append(lines: readonly string[]): Promise<void> {
     if (lines.length === 0) return;
     try {
-      file ??= await open(path, 'a', 0o600);
-      await file.appendFile(encodeAll(lines));
+      await queue(async () => {
+        if (locks.areShared && !(await isInPlace(file, path))) await close();
+        file ??= await open(path, 'a', 0o600);
+        await file.appendFile(encodeAll(lines));
+      });
     } catch {
       isBehind = true;
     }
   }
 
-  const note = (changes: readonly Change[]) => {
-    const lines = changes.flatMap(change => encodeChange(change, now));
-    return queue(() => append(lines));
-  };
+  async function close(): Promise<void> {
+    await file?.close();
+    file = undefined;
+  }
+
+  const note = (changes: readonly Change[]) => append(changes.flatMap(change => encodeChange(change, now)));
 
   async function copyAll(to: FileHandle): Promise<void> {
     for (const collection of COLLECTIONS) {
@@ -86,8 +94,7 @@ export function openLinkJournal({
         await to.sync();
         freshBytes = (await to.stat()).size;
         await rename(fresh, path);
-        await file?.close();
-        file = undefined;
+        await close();
       });
     } catch (error) {
       isBehind = true;
@@ -115,17 +122,22 @@ export function openLinkJournal({
         await note(changes);
       },
     },
-    rewrite,
+    rewrite: () => locks.withLock(REWRITING, rewrite),
     async sweep() {
       const bytes = (await stat(path, { throwIfNoEntry: false }))?.size ?? 0;
-      if (isBehind || bytes > 2 * Math.max(freshBytes, SMALL_BYTES)) await rewrite();
+      // What another process is rewriting need not be rewritten twice.
+      if (isBehind || bytes > 2 * Math.max(freshBytes, SMALL_BYTES)) await locks.withFreeLock(REWRITING, rewrite);
     },
-    close: () =>
-      queue(async () => {
-        await file?.close();
-        file = undefined;
-      }),
+    close: () => queue(close),
   };
+}
+
+const APPENDING = 'link-journal';
+const REWRITING = 'link-journal-rewrite';
+
+/** Another process may have replaced the file. */
+async function isInPlace(file: FileHandle | undefined, path: string): Promise<boolean> {
+  return file !== undefined && (await file.stat()).ino === (await stat(path, { throwIfNoEntry: false }))?.ino;
 }
 
 /** The last line about a key: its record, or when it was deleted. */

@@ -65,6 +65,38 @@ describe('it says what the records say', () => {
     expect(said?.manifests.get(`local/app@${b.digest}`)?.value).toMatchObject({ untaggedAt: expect.any(String) });
   });
 
+  test('of several processes, also after one of them has rewritten it', async () => {
+    const { locks } = place.records;
+    const records = { ...place.records, locks: { ...locks, areShared: true } };
+    const [one, two] = [0, 1].map(() =>
+      openLinkJournal({ directory: place.directory, records, now: () => new Date() }),
+    );
+    for (const [at, own] of [one, two, one, two].entries()) {
+      const stores = { content: place.content, records: own?.records ?? records, memory: createMemory() };
+      const hosted = createHostedRepositories(
+        createHostedStore({ ...stores, now: () => new Date() }),
+        await createUploadFiles(place),
+      );
+      await pushSmall(hosted, 'local/app', `image ${at}`, { tags: [`${at}`, 'latest'] });
+      if (at === 1) await two?.rewrite();
+    }
+    await expectSame();
+    await Promise.all([one?.close(), two?.close()]);
+  });
+
+  test('is not written where several machines share the records', async () => {
+    await rm(path, { force: true });
+    const unwritten = openLinkJournal({
+      directory: place.directory,
+      records: place.records,
+      now: () => new Date(),
+      isWritten: false,
+    });
+    await unwritten.records.put('hosted.tag', 'local/app:1', Buffer.from('{}'));
+    await unwritten.rewrite();
+    expect(await stat(path).catch(() => undefined)).toBeUndefined();
+  });
+
   test('over restarts, of records that are older than it, and where it was deleted', async () => {
     await pushSmall(await openHosted(), 'local/app', 'a', { tags: ['1'] });
     await journal.close();
