@@ -43,11 +43,15 @@ const OPAQUE = '.wh..wh..opq';
 
 /**
  * Reads `body` to its end, or cancels it. A layer that does not start as a tar has no names: engines cannot apply it either. Throws
- * UnreadableLayer, or the body's own error when that breaks.
+ * UnreadableLayer, the body's own error when that breaks, or the reason of the signal.
  */
-export async function indexLayer(body: ReadableStream<Uint8Array>, limits: IndexLimits): Promise<LayerIndex> {
+export async function indexLayer(
+  body: ReadableStream<Uint8Array>,
+  limits: IndexLimits,
+  signal?: AbortSignal,
+): Promise<LayerIndex> {
   const writer = createWriter(limits.maxEntries);
-  await unpackLayer(body, limits, async tar => {
+  await unpackLayer(body, { limits, signal, reusesBuffer: true }, async tar => {
     for await (const parts of readTarParts(tar)) {
       for (const part of parts) if (part.kind === 'member') addMember(writer, part.member);
     }

@@ -25,7 +25,7 @@ export function openMovedLayer(
   limits: UnpackLimits,
 ): ReadableStream<Uint8Array> {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-  const unpacked = unpackLayer(body, limits, tar =>
+  const unpacked = unpackLayer(body, { limits }, tar =>
     ReadableStream.from(moveLayer(tar, placement)).pipeTo(writable, { preventAbort: true }),
   );
   unpacked.catch(error => writable.abort(error).catch(() => {}));

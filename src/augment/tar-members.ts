@@ -41,7 +41,7 @@ const SPARSE_FLAG_AT = 482;
 const SPARSE_BLOCK_FLAG_AT = 504;
 
 /**
- * Yields the parts, a few at a time. Anything after the end of the archive is read and dropped. Throws InvalidTar, or the error of the
+ * Yields the parts, a few at a time; they are views of the chunks of `tar`, which may be reused for the next one. Anything after the end of the archive is read and dropped. Throws InvalidTar, or the error of the
  * stream.
  */
 export async function* readTarParts(tar: AsyncIterable<Uint8Array>): AsyncGenerator<readonly TarPart[]> {
@@ -77,7 +77,8 @@ function createParser() {
       if (used === 0) break;
       rest = rest.subarray(used);
     }
-    pending = zeroBlocks < 2 ? rest : new Uint8Array(0);
+    // Copied: the buffer of a chunk may be filled again.
+    pending = zeroBlocks < 2 ? rest.slice() : new Uint8Array(0);
     return parts;
   }
 

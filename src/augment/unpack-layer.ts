@@ -1,5 +1,6 @@
 // Decompresses foreign tars within limits: layers and build contexts.
 import { pipeline } from 'node:stream/promises';
+import { cancelReader, openReader, type ReadOptions } from './body-reader.ts';
 import { InvalidTar } from './tar-members.ts';
 import { createUnpacker, isCorruption, isTarStart, readHead, sniffCompression, TAR_BLOCK_BYTES } from './unpack.ts';
 
@@ -19,25 +20,26 @@ const RATIO_FREE_BYTES = 1024 * 1024 * 1024;
 
 /**
  * Passes the tar of a layer to `read`; a layer that does not start as one is read to its end without calling it. Reads `body` to its end,
- * or cancels it. Throws UnreadableLayer, and the body's own error when that breaks.
+ * or cancels it. Throws UnreadableLayer, the body's own error when that breaks, and the reason of the signal.
  */
 export async function unpackLayer(
   body: ReadableStream<Uint8Array>,
-  limits: UnpackLimits,
+  { limits, ...options }: ReadOptions & { readonly limits: UnpackLimits },
   read: (tar: AsyncIterable<Uint8Array>) => Promise<void>,
 ): Promise<void> {
-  const options: UnpackOptions = {
+  const unpacking: UnpackOptions = {
+    ...options,
     limits: { ...limits, ratioFreeBytes: RATIO_FREE_BYTES },
     refuse: reason => new UnreadableLayer(reason),
   };
   try {
-    await unpackTar(body, options, tar => readTar(tar, read));
+    await unpackTar(body, unpacking, tar => readTar(tar, read));
   } catch (error) {
     throw explain(error);
   }
 }
 
-interface UnpackOptions {
+interface UnpackOptions extends ReadOptions {
   readonly limits: UnpackLimits & {
     /** Of the body as received; absent: the opener limits it. */
     readonly maxPackedBytes?: number;
@@ -56,10 +58,10 @@ interface UnpackOptions {
  */
 export async function unpackTar(
   body: ReadableStream<Uint8Array>,
-  { limits, refuse, isStrict = false }: UnpackOptions,
+  { limits, refuse, isStrict = false, ...options }: UnpackOptions,
   read: (tar: AsyncIterable<Uint8Array>) => Promise<void>,
 ): Promise<void> {
-  const reader = body.getReader();
+  const reader = openReader(body, options);
   const { maxPackedBytes = Number.POSITIVE_INFINITY, maxUnpackedBytes, maxRatio, ratioFreeBytes } = limits;
   let packed = 0;
   let unpacked = 0;
@@ -86,21 +88,20 @@ export async function unpackTar(
     const head = await readHead(reader);
     if (isStrict && head.byteLength === 0) throw refuse('it is empty; expected a tar');
     const compression = sniffCompression(head);
+    if (compression === 'none') {
+      await read(countUnpacked(countPacked(head)));
+      return;
+    }
     const unpacker = createUnpacker(compression);
     // A pending read from a stalled sender would keep the pipeline open: cancelling ends it.
-    unpacker.stream.once('close', () => cancel(reader));
+    unpacker.stream.once('close', () => cancelReader(reader));
     await pipeline(countPacked(head), unpacker.stream, async (tar: AsyncIterable<Uint8Array>) => {
       await read(countUnpacked(tar));
       if (isStrict && unpacker.hasTrailing(packed)) throw refuse(`bytes follow the end of its ${compression}`);
     });
   } finally {
-    cancel(reader);
+    cancelReader(reader);
   }
-}
-
-/** Has no effect on a finished body; the error of a broken one was thrown by its read. */
-function cancel(reader: ReadableStreamDefaultReader<Uint8Array>): void {
-  reader.cancel().catch(() => {});
 }
 
 async function readTar(
@@ -113,7 +114,8 @@ async function readTar(
   while (size < TAR_BLOCK_BYTES) {
     const { done, value } = await chunks.next();
     if (done) break;
-    begun.push(value);
+    // Copied: its buffer may be filled again.
+    begun.push(value.slice());
     size += value.byteLength;
   }
   const start = Buffer.concat(begun);

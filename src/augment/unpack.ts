@@ -23,7 +23,7 @@ const SNIFFED_BYTES = 4;
 const UNPACKED_CHUNK_BYTES = 128 * 1024;
 
 /** Enough bytes to detect the compression, if there are as many. */
-export async function readHead(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<Uint8Array> {
+export async function readHead(reader: Pick<ReadableStreamDefaultReader<Uint8Array>, 'read'>): Promise<Uint8Array> {
   let head = new Uint8Array(0);
   while (head.byteLength < SNIFFED_BYTES) {
     const { done, value } = await reader.read();
@@ -47,7 +47,8 @@ export function sniffCompression(head: Uint8Array): Compression {
 
 export function createUnpacker(compression: Compression): Unpacker {
   if (compression === 'none') return { stream: new PassThrough(), hasTrailing: () => false };
-  const options = { chunkSize: UNPACKED_CHUNK_BYTES };
+  // Asks for the next piece when it has consumed the last, whose buffer may be filled again then.
+  const options = { chunkSize: UNPACKED_CHUNK_BYTES, writableHighWaterMark: 1 };
   const stream = compression === 'gzip' ? createGunzip(options) : createZstdDecompress(options);
   return { stream, hasTrailing: packedSize => packedSize > stream.bytesWritten };
 }

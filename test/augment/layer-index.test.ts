@@ -46,8 +46,26 @@ test.each([
   const packed = pack(await packTar(FILES));
   for (const size of [7, 512, packed.byteLength]) {
     expect([...entriesOf(await indexLayer(inPieces(packed, size), LIMITS))]).toEqual(ENTRIES);
+    // Its reader brings one buffer for all pieces.
+    expect([...entriesOf(await indexLayer(intoBuffers(packed, size), LIMITS))]).toEqual(ENTRIES);
   }
 });
+
+test.each(['bytes', undefined] as const)(
+  'ends with the reason of its signal while a body of type %s is silent',
+  async type => {
+    const stop = new AbortController();
+    const cancelled = Promise.withResolvers<unknown>();
+    const asked = Promise.withResolvers<void>();
+    const source = { pull: () => asked.resolve(), cancel: cancelled.resolve };
+    const body = type ? new ReadableStream({ type, ...source }) : new ReadableStream<Uint8Array>(source);
+    const indexed = indexLayer(body, LIMITS, stop.signal);
+    await asked.promise;
+    stop.abort(new Error('nobody waits'));
+    await expect(indexed).rejects.toThrow('nobody waits');
+    await cancelled.promise;
+  },
+);
 
 test('is the same after it was kept, and not taken where another version kept it', async () => {
   const index = await indexLayer(inPieces(await packTar(FILES), 4096), LIMITS);
@@ -125,6 +143,26 @@ test.each([
   ['...', '...'],
   ['.hidden/x', '.hidden/x'],
 ])('takes the name %s for %s', (name, path) => expect(normalizePath(name)).toBe(path));
+
+/** A byte stream, which writes each piece into the buffer that its reader brings, over what was there. */
+function intoBuffers(bytes: Uint8Array, size: number): ReadableStream<Uint8Array> {
+  let at = 0;
+  return new ReadableStream({
+    type: 'bytes',
+    autoAllocateChunkSize: 1024,
+    pull(controller) {
+      const request = controller.byobRequest;
+      if (!request?.view) throw new TypeError('no view');
+      const { buffer, byteOffset, byteLength } = request.view;
+      const view = new Uint8Array(buffer, byteOffset, byteLength).fill(0xff);
+      const piece = bytes.subarray(at, at + Math.min(size, byteLength));
+      view.set(piece);
+      at += piece.byteLength;
+      if (piece.byteLength === 0) controller.close();
+      request.respond(piece.byteLength);
+    },
+  });
+}
 
 function inPieces(bytes: Uint8Array, size: number): ReadableStream<Uint8Array> {
   const pieces = Array.from({ length: Math.ceil(bytes.byteLength / size) }, (_, at) =>

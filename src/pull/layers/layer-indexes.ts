@@ -1,6 +1,7 @@
 // The indexes of layers, each computed once from the layer's bytes and stored by its digest. Only callers who received the bytes may learn
 // what a layer contains, and a digest in a manifest proves nothing: so a layer is read, whole and verified, once at each place.
 import pLimit from 'p-limit';
+import { drainBody } from '../../augment/body-reader.ts';
 import { type IndexLimits, indexLayer, type LayerIndex, packIndex, unpackIndex } from '../../augment/layer-index.ts';
 import { UnreadableLayer } from '../../augment/unpack-layer.ts';
 import { bestEffort } from '../../cache/read-through/cached.ts';
@@ -103,19 +104,26 @@ export function createLayerIndexes({
   ): Promise<LayerIndex> {
     wanted.throwIfAborted();
     const signal = AbortSignal.any([wanted, AbortSignal.timeout(READ_TIMEOUT_MS)]);
-    const body = (await open()).pipeThrough(new TransformStream(), { signal });
-    if (!known) return indexLayer(body, limits);
-    for await (const _ of body);
+    const body = await open();
+    if (!known) return indexLayer(body, limits, signal);
+    await drainBody(body, signal);
     return known;
   }
 
   async function keep({ digest, isScoped }: PlacedBlob, key: string, index: LayerIndex | undefined): Promise<void> {
     const expiresAt = (keepMs: number) => ({ expiresAt: new Date(now().getTime() + keepMs) });
     const packed = index && (await packIndex(index));
-    if (packed && packed.byteLength <= MAX_CACHED_BYTES) {
-      await bestEffort(records.put(INDEXES, digest, packed, expiresAt(KEEP_MS)));
-    }
-    await bestEffort(records.put(READ_AT, key, new Uint8Array([1]), expiresAt(isScoped ? SCOPED_TTL_MS : KEEP_MS)));
+    const isSmall = packed !== undefined && packed.byteLength <= MAX_CACHED_BYTES;
+    const readAtUntil = expiresAt(isScoped ? SCOPED_TTL_MS : KEEP_MS);
+    // In one transaction, which is one wait for the disk.
+    await bestEffort(
+      records.write([
+        ...(isSmall
+          ? [{ kind: 'put' as const, collection: INDEXES, key: digest, value: packed, ...expiresAt(KEEP_MS) }]
+          : []),
+        { kind: 'put', collection: READ_AT, key, value: new Uint8Array([1]), ...readAtUntil },
+      ]),
+    );
   }
 
   return {
