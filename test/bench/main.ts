@@ -11,6 +11,7 @@ import { drawGraph } from './graph.ts';
 import { type Options, parseOptions, rowsOf, selectBenchmarks, USAGE } from './options.ts';
 import { describeOutcome, findSlower, mergeRows, type Outcome, parseReport, type Report } from './outcome.ts';
 import { findProgram } from './processes.ts';
+import { saveScale } from './scale.ts';
 import { formatTable, replaceFigures } from './table.ts';
 
 const COMMITTED = fileURLToPath(new URL('../../docs/benchmarks.json', import.meta.url));
@@ -98,6 +99,7 @@ async function save({ machine, rows }: Report): Promise<void> {
   await writeFile(GRAPH, drawGraph(merged));
   await writeFile(PAGE, replaceFigures(await readFile(PAGE, 'utf8'), formatTable(merged)));
   execFileSync('biome', ['format', '--write', COMMITTED, PAGE], { stdio: 'ignore' });
+  await saveScale(merged);
   tell(`written: ${[COMMITTED, GRAPH, PAGE].join(', ')}`);
 }
 
