@@ -74,7 +74,10 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
       upstreams: { lab: { url: upstream.url } },
       state: { postgres: { url: postgres.url, replicas: true } },
       hosted: { collect: { every: 'off', grace: '0s', untagged: '0s' } },
-      rules: [{ name: 'notes', match: { image: 'local/ruled*' }, layers: [{ directory: join(folder, 'layer') }] }],
+      rules: [
+        { name: 'notes', match: { image: 'local/ruled*' }, layers: [{ directory: join(folder, 'layer') }] },
+        { name: 'labelled', match: { image: 'lab/ruled' }, labels: { from: 'a rule' } },
+      ],
       builds: { backends: ['embedded'] },
       scrub: { every: '1m', bucket: true },
     };
@@ -305,7 +308,9 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
   });
 
   const fetched = (digest: string) =>
-    upstream.requests.filter(({ method, url }) => method === 'GET' && url.endsWith(digest)).length;
+    upstream.requests.filter(
+      ({ method, url }) => method === 'GET' && url.startsWith('/v2/app/') && url.endsWith(digest),
+    ).length;
 
   test('what an upstream has is fetched once for all, and stays with all when the upstream has deleted it', async () => {
     const { root, content } = generateImage({ seed: 1, platforms: ['linux/amd64'], layers: 2, family: 'oci' });
@@ -313,10 +318,12 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
       ...each,
       ...(digest === root.digest && { tags: ['1'] }),
     }));
-    upstream.put('app', contents);
-    const tag = async (replica: Replica) =>
-      (await send(replica, '/v2/lab/app/manifests/1', { method: 'HEAD' })).headers.get('docker-content-digest');
+    for (const name of ['app', 'ruled']) upstream.put(name, contents);
+    const tag = async (replica: Replica, name = 'app') =>
+      (await send(replica, `/v2/lab/${name}/manifests/1`, { method: 'HEAD' })).headers.get('docker-content-digest');
     expect(await tag(at(0))).toBe(root.digest);
+    const ruled = await tag(at(0), 'ruled');
+    expect(ruled).not.toBe(root.digest);
     const paths = contents.map(({ mediaType, raw }) => {
       const kind = /manifest|index/.test(mediaType) ? 'manifests' : 'blobs';
       return [`/v2/lab/app/${kind}/${digestOf(raw)}`, digestOf(raw)] as const;
@@ -335,7 +342,10 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     });
     onTestFinished(() => upstream.intercept());
     await pullAll();
-    for (const replica of replicas) expect(await tag(replica)).toBe(root.digest);
+    for (const replica of replicas) {
+      expect(await tag(replica)).toBe(root.digest);
+      expect(await read(replica, `/v2/lab/ruled/manifests/${ruled}`)).toBe(ruled);
+    }
   });
 
   test('a replica that dies while it fetches costs its client one more try, and the others wait for its lease alone', async () => {

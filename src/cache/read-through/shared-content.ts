@@ -13,15 +13,26 @@ interface SharedContentDeps {
     /** Stores a verified file as well: it stays where it is. */
     store(file: VerifiedFile): Promise<void>;
   };
-  /** Called when the shared store fails: it is left alone for some seconds. */
+  /** Called when the shared store fails, or is silent: it is left alone for some seconds. */
   readonly onFailed: (error: RegistryError) => void;
+  /** How long a client waits for it. */
+  readonly waitMs?: number;
 }
+
+const SHARED_WAIT_MS = 5_000;
+/** Clients wait for copies of content up to this size, such as manifests: whoever is told of them may ask elsewhere at once. */
+const SMALL_BYTES = 1024 * 1024;
 
 /** For so long nobody waits for a store that does not answer. */
 const AWAY_MS = 10_000;
 
 /** The content of both, as one store. Only the cache is closed with it, and content is only deleted there. */
-export function createSharedContent({ cache, shared, onFailed }: SharedContentDeps): ContentStore {
+export function createSharedContent({
+  cache,
+  shared,
+  onFailed,
+  waitMs = SHARED_WAIT_MS,
+}: SharedContentDeps): ContentStore {
   let awayUntil = Number.NEGATIVE_INFINITY;
 
   async function unlessAway<T>(work: () => Promise<T>): Promise<T | undefined> {
@@ -36,16 +47,39 @@ export function createSharedContent({ cache, shared, onFailed }: SharedContentDe
     }
   }
 
-  const copyElsewhere = (file: VerifiedFile) => unlessAway(() => shared.store(file));
+  /** `onLate` is called with what came too late. */
+  async function inTime<T>(work: () => Promise<T>, onLate: (late: T) => unknown = () => {}): Promise<T | undefined> {
+    let isLate = false;
+    const timer = Promise.withResolvers<never>();
+    const running = setTimeout(() => {
+      isLate = true;
+      timer.reject(new RegistryError('UNAVAILABLE', 'the shared store is silent', { status: 503 }));
+    }, waitMs);
+    const found = unlessAway(() => {
+      const result = work();
+      result.then(found => isLate && onLate(found)).catch(() => {});
+      return Promise.race([result, timer.promise]);
+    });
+    return found.finally(() => clearTimeout(running));
+  }
+
+  function copyElsewhere(file: VerifiedFile): Promise<void> {
+    const store = () => shared.store(file);
+    return file.size > SMALL_BYTES ? unlessAway(store) : inTime(store);
+  }
 
   return {
     ...cache,
-    find: async digest => (await cache.find(digest)) ?? (await unlessAway(() => shared.find(digest))),
+    find: async digest => (await cache.find(digest)) ?? (await inTime(() => shared.find(digest))),
     open: async (digest, range) =>
-      (await cache.open(digest, range)) ?? (await unlessAway(() => shared.open(digest, range))),
+      (await cache.open(digest, range)) ??
+      (await inTime(
+        () => shared.open(digest, range),
+        late => late?.cancel().catch(() => {}),
+      )),
     read: async (digest, maxBytes) =>
-      (await cache.read(digest, maxBytes)) ?? (await unlessAway(() => shared.read(digest, maxBytes))),
-    locate: digest => unlessAway(async () => shared.locate?.(digest)),
+      (await cache.read(digest, maxBytes)) ?? (await inTime(() => shared.read(digest, maxBytes))),
+    locate: digest => inTime(async () => shared.locate?.(digest)),
     ingest: (body, expected, options) => cache.ingest(body, expected, { ...options, copyElsewhere }),
   };
 }

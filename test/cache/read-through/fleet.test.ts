@@ -38,7 +38,7 @@ let nowMs: number;
 let sharedDirectory: string;
 let sharedStore: DiskStore;
 /** Called before each use of the shared store. */
-let useShared: () => void;
+let useShared: () => void | Promise<void>;
 
 beforeEach(async () => {
   sharedDirectory = await mkdtemp(join(tmpdir(), 'veneer-fleet-shared-'));
@@ -58,34 +58,34 @@ afterEach(async () => {
 
 const shared: Parameters<typeof createSharedContent>[0]['shared'] = {
   async find(digest) {
-    useShared();
+    await useShared();
     return sharedStore.find(digest);
   },
   async open(digest, range) {
-    useShared();
+    await useShared();
     return sharedStore.open(digest, range);
   },
   async read(digest, maxBytes) {
-    useShared();
+    await useShared();
     return sharedStore.read(digest, maxBytes);
   },
   async locate(digest) {
-    useShared();
+    await useShared();
     return (await sharedStore.find(digest)) && `https://s3.example/${digest}`;
   },
   async store({ path }: VerifiedFile) {
-    useShared();
+    await useShared();
     await sharedStore.put(await readFile(path));
   },
 };
 
-/** `aheadMs`: of its clock; `waitMs`: how long it waits for its turn. */
-async function createReplica({ aheadMs = 0, waitMs = MINUTE } = {}): Promise<Registry> {
+/** `aheadMs`: of its clock; `waitMs`: how long it waits for its turn; `sharedWaitMs`: for the shared store. */
+async function createReplica({ aheadMs = 0, waitMs = MINUTE, sharedWaitMs = MINUTE } = {}): Promise<Registry> {
   const now = () => new Date(nowMs + aheadMs);
   const memory = createMemory();
   const directory = await mkdtemp(join(tmpdir(), 'veneer-fleet-'));
   const cache = await createDiskStore({ directory });
-  const content = createSharedContent({ cache, shared, onFailed: () => {} });
+  const content = createSharedContent({ cache, shared, onFailed: () => {}, waitMs: sharedWaitMs });
   const upstreams = createUpstreams({
     memory,
     entries: { lab: { url: registry.url } },
@@ -298,6 +298,19 @@ describe('a shared store', () => {
     const locks = createSharedLocks({ store: { write: away } });
     records = { ...records, write: away, put: away, get: away, locks };
     expect(await pull(await createReplica())).toBe(layerDigest);
+  });
+
+  test('that is silent is waited for once, and not for long', async () => {
+    let uses = 0;
+    useShared = () => {
+      uses += 1;
+      return new Promise(() => {});
+    };
+    const replica = await createReplica({ sharedWaitMs: 20 });
+    putTag(old);
+    expect(await resolve(replica)).toBe(digestOf(old));
+    expect(await pull(replica)).toBe(layerDigest);
+    expect(uses).toBe(1);
   });
 
   test('does not wait for records of which nothing is heard', async () => {
