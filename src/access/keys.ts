@@ -89,6 +89,7 @@ const HEX = /^[0-9a-f]{64}$/;
 export const SHARED_SECRETS: Readonly<Record<string, () => string>> = {
   'signing-key.pem': makeKey,
   'passing-key': makeSecret,
+  'builds/contexts-key': makeSecret,
 };
 
 /** Makes the file at `path` have this text. Throws AccessFault where it cannot be read. */

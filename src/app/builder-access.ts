@@ -1,14 +1,21 @@
-// What builders need to reach registries, Veneer included: names, addresses and credentials, and the configured secrets.
+// What builders need to reach registries, Veneer included: names, addresses and credentials, the configured secrets, and contexts.
+import { createReadStream } from 'node:fs';
+import { z } from 'zod';
 import type { AccessTokens } from '../access/access-token.ts';
 import type { BuildCredentials, OwnRegistry, PinnedBase, PushTarget } from '../builds/backend.ts';
+import type { OfferedFiles } from '../builds/backends/kubernetes/archive.ts';
+import { bytesOf } from '../builds/context/tar.ts';
 import type { BuildInputDeps } from '../builds/executor/build-input.ts';
 import type { Recipes } from '../builds/recipes/recipe.ts';
 import type { ContainerFileSpec } from '../builds/spec.ts';
 import type { Config } from '../config/schema.ts';
-import type { Digest } from '../oci/digest.ts';
+import type { ContentStore } from '../content/store.ts';
+import { type Digest, isDigest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { locateBase } from '../pull/images.ts';
 import { type Origin, type Origins, originName } from '../pull/origin.ts';
+import { createCollection } from '../state/collection.ts';
+import type { RecordStore } from '../state/store.ts';
 import type { Upstreams } from '../upstream/upstream.ts';
 
 interface BuilderAccessDeps {
@@ -157,4 +164,32 @@ function isOwnInsecure({ config }: Pick<BuilderAccessDeps, 'config'>): boolean {
 /** A wildcard address is not one to connect to. */
 function isForAll({ listen }: Config): boolean {
   return ['0.0.0.0', '::'].includes(listen.host);
+}
+
+// Contexts that pods fetch.
+
+/** Stored with the contexts, for processes that share them: a pod may ask any of these. */
+export function createSharedOffers(
+  records: RecordStore,
+  contexts: Pick<ContentStore, 'ingest' | 'open'>,
+): OfferedFiles & { isOffered(digest: Digest): Promise<boolean> } {
+  const offers = createCollection({ store: records, name: 'build-offer', schema: z.string().refine(isDigest) });
+  return {
+    async put(name, file, ttlMs) {
+      const { digest } = await contexts.ingest(ReadableStream.from(bytesOf(createReadStream(file)))).done;
+      const expiry = { ttlMs };
+      await records.write([offers.putting(name, digest, expiry), offers.putting(digest, digest, expiry)]);
+    },
+    async open(name) {
+      const digest = await offers.find(name);
+      return digest && contexts.open(digest);
+    },
+    // What cannot be removed expires.
+    remove: name =>
+      offers.delete(name).then(
+        () => {},
+        () => {},
+      ),
+    isOffered: offers.has,
+  };
 }

@@ -34,13 +34,14 @@ import { createDestinations } from '../copy/destination.ts';
 import type { HostedRepositories } from '../hosted/repositories.ts';
 import { findRequester } from '../http/middleware/authentication.ts';
 import type { Memory } from '../memory.ts';
+import type { Digest } from '../oci/digest.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import { createBaseImages, locateBase } from '../pull/images.ts';
 import type { Origin } from '../pull/origin.ts';
 import type { RecipeTarget, StartRecipe } from '../pull/recipes/recipe-builds.ts';
 import type { RecordStore } from '../state/store.ts';
 import { createStartBuildForPull, type StartBuildForPull } from '../submit/rate-limited-builds.ts';
-import { createBuilderAccess } from './builder-access.ts';
+import { createBuilderAccess, createSharedOffers } from './builder-access.ts';
 import { type Builders, createBuilders } from './builders.ts';
 import type { Pulling } from './pulling.ts';
 import type { OpenContent } from './stored-content.ts';
@@ -99,13 +100,15 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
   opened.defer(() => contexts.close());
   const images = createBaseImages(pulling.origins);
   const openDestination = createDestinations({ ...pulling, hosted });
+  const sharedFiles = deps.records.locks.areShared ? createSharedOffers(deps.records, contexts) : undefined;
   const buildContexts = createContextOffers({
     key: await readOrMake(join(config.dataDir, 'builds', 'contexts-key'), () => randomBytes(32).toString('hex')),
-    now,
+    ...{ now, files: sharedFiles },
   });
   const platforms = createBuilders({ ...deps, contexts: buildContexts, embedded: { images, openDestination } });
   opened.defer(() => platforms.close());
-  const parts: Parts = { contexts, images, openDestination, platforms };
+  const isOffered = sharedFiles?.isOffered ?? (async () => false);
+  const parts: Parts = { contexts, images, openDestination, platforms, isOffered };
 
   const limits = planLimits(config);
   const policy: PlanPolicy = { defaultPlatforms: config.builds.platforms.map(parsePlatform) };
@@ -142,6 +145,8 @@ export async function createBuilding(deps: BuildingDeps): Promise<Building> {
 /** Shared by several parts. */
 interface Parts {
   readonly contexts: LeasedStore;
+  /** Whether a pod may still fetch it. */
+  readonly isOffered: (digest: Digest) => Promise<boolean>;
   readonly images: BaseImages;
   readonly openDestination: OpenDestination;
   readonly platforms: Platforms;
@@ -151,7 +156,7 @@ interface MakerParts extends Parts, Pick<ImageExecutorDeps, 'workspaces' | 'remo
 
 async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
   const { config, log, now, records, pulling, onEnded } = deps;
-  const { contexts, openDestination } = parts;
+  const { contexts, openDestination, isOffered } = parts;
   const workspaces = await createWorkspaces({
     // What is left there is removed at the start: each worker has a folder of its own.
     directory: join(config.dataDir, 'builds', 'work', ...(deps.worker ? [String(deps.worker.number)] : [])),
@@ -169,7 +174,7 @@ async function openBuilds(deps: BuildingDeps, parts: Parts): Promise<Builds> {
     },
     runAs: deps.runAs,
     prepareRun: deps.prepareBuild,
-    sweepContexts: contexts.sweep,
+    sweepContexts: isUsed => contexts.sweep(async digest => (await isUsed(digest)) || isOffered(digest)),
     imageExists: async (image, digest) => {
       const colon = image.lastIndexOf(':');
       return (await openDestination(image.slice(0, colon)).findTag(image.slice(colon + 1))) === digest;

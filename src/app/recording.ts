@@ -1,6 +1,7 @@
 // Wires the records of the service, and reports their condition to the operator.
 import { statSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import { readOrMake, replaceSecret, SHARED_SECRETS } from '../access/keys.ts';
@@ -194,7 +195,7 @@ function nameRecords(config: Pick<Config, 'dataDir' | 'state'>): string {
   return postgres ? `schema ${postgres.schema} of the database` : fileIn(config);
 }
 
-/** The signing key and the passing key become those of the records: what one process signed, all others accept. */
+/** The keys that sign become those of the records: what one process signed, all others accept. */
 export async function shareSecrets({
   records,
   dataDir,
@@ -207,6 +208,7 @@ export async function shareSecrets({
     const path = join(dataDir, name);
     let text = await secrets.get(name);
     if (text === undefined) {
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
       const own = await readOrMake(path, make);
       await secrets.update(name, found => {
         text = found ?? own;

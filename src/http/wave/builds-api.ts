@@ -165,9 +165,9 @@ function parseStatus(text: string | undefined): BuildRecord['status'] | undefine
 
 export function createContextsApi(offers: ContextOffers): Hono {
   const app = new Hono();
-  app.get(`${CONTEXTS_PATH}:name`, c => {
+  app.get(`${CONTEXTS_PATH}:name`, async c => {
     const { expires = '', signature = '' } = c.req.query();
-    const context = offers.open(c.req.param('name'), { expires, signature });
+    const context = await offers.open(c.req.param('name'), { expires, signature });
     if (!context) throw new ApiError(404, 'this build context is unknown or has expired');
     const headers = { 'Content-Type': 'application/gzip', 'Cache-Control': 'no-store' };
     // A HEAD has no body: nothing is read.

@@ -56,7 +56,7 @@ function padding(length: number): Uint8Array {
 
 export interface ContextOffers {
   /** The path with query that serves the file to anyone who knows it, until the offer is withdrawn. */
-  offer(name: string, file: string, ttlMs: number): Offer;
+  offer(name: string, file: string, ttlMs: number): Promise<Offer>;
   /**
    * Undefined for an address that was not signed here, has expired, or whose offer was withdrawn. The caller reads it to its end or returns
    * it.
@@ -64,34 +64,58 @@ export interface ContextOffers {
   open(
     name: string,
     query: { readonly expires: string; readonly signature: string },
-  ): AsyncIterable<Uint8Array> | undefined;
+  ): Promise<AsyncIterable<Uint8Array> | undefined>;
 }
 
 interface Offer {
   readonly path: string;
-  end(): void;
+  end(): Promise<void>;
+}
+
+export interface OfferedFiles {
+  put(name: string, file: string, ttlMs: number): Promise<void>;
+  open(name: string): Promise<AsyncIterable<Uint8Array> | undefined>;
+  remove(name: string): Promise<void>;
 }
 
 /** Where http serves them. */
 export const CONTEXTS_PATH = '/v1/builds/contexts/';
 
-export function createContextOffers({ key, now }: { readonly key: string; readonly now: () => Date }): ContextOffers {
-  const files = new Map<string, string>();
+export function createContextOffers({
+  key,
+  now,
+  files = createOwnFiles(),
+}: {
+  readonly key: string;
+  readonly now: () => Date;
+  /** Default: of this process alone. */
+  readonly files?: OfferedFiles | undefined;
+}): ContextOffers {
   const sign = (name: string, expires: string) => createHmac('sha256', key).update(`${expires} ${name}`).digest();
-
   return {
-    offer(name, file, ttlMs) {
-      files.set(name, file);
+    async offer(name, file, ttlMs) {
+      await files.put(name, file, ttlMs);
       const expires = String(now().getTime() + ttlMs);
       const query = new URLSearchParams({ expires, signature: sign(name, expires).toString('base64url') });
-      return { path: `${CONTEXTS_PATH}${name}?${query}`, end: () => void files.delete(name) };
+      return { path: `${CONTEXTS_PATH}${name}?${query}`, end: () => files.remove(name) };
     },
-    open(name, { expires, signature }) {
+    async open(name, { expires, signature }) {
       const given = Buffer.from(signature, 'base64url');
       const expected = sign(name, expires);
       if (given.length !== expected.length || !timingSafeEqual(given, expected)) return undefined;
-      const file = Number(expires) > now().getTime() ? files.get(name) : undefined;
+      return Number(expires) > now().getTime() ? files.open(name) : undefined;
+    },
+  };
+}
+
+function createOwnFiles(): OfferedFiles {
+  const files = new Map<string, string>();
+  return {
+    put: async (name, file) => void files.set(name, file),
+    async open(name) {
+      const file = files.get(name);
       return file === undefined ? undefined : bytesOf(createReadStream(file));
     },
+    remove: async name => void files.delete(name),
   };
 }

@@ -217,7 +217,7 @@ async function runJob(input: BuildInput, buildOptions: BuildOptions, work: Work)
     isGood = true;
     return { digest };
   } finally {
-    end();
+    if (!isClosing(signal)) await end();
     if (!isClosing(signal)) await removeJob(cluster, name, { isAwaited: !isGood });
   }
 }
@@ -268,20 +268,20 @@ async function removeJob(
 async function prepareContext(
   input: BuildInput,
   { options, jobOptions }: Work,
-): Promise<{ readonly context: PodContext; end(): void }> {
+): Promise<{ readonly context: PodContext; end(): Promise<void> }> {
   const file = join(input.directory, 'context.cpio.gz');
   await pipeline(
     Readable.from(await packContext(join(input.directory, 'context'))),
     createWriteStream(file, { mode: 0o600 }),
   );
   const { size } = await stat(file);
-  if (size <= MAX_CONTEXT_BYTES) return { context: { bytes: await readFile(file) }, end: () => undefined };
+  if (size <= MAX_CONTEXT_BYTES) return { context: { bytes: await readFile(file) }, end: async () => {} };
   const { contexts, callbackUrl } = options;
   if (!contexts || !callbackUrl) {
     const reason = `the build context has ${size} bytes compressed, and without callbackUrl pods cannot fetch more than ${MAX_CONTEXT_BYTES}`;
     throw failed('build', reason);
   }
-  const { path, end } = contexts.offer(jobOptions.name, file, jobOptions.timeoutMs + options.scheduleTimeoutMs);
+  const { path, end } = await contexts.offer(jobOptions.name, file, jobOptions.timeoutMs + options.scheduleTimeoutMs);
   return { context: { url: new URL(path, callbackUrl).href }, end };
 }
 

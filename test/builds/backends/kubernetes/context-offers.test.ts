@@ -4,9 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
+import { createSharedOffers } from '../../../../src/app/builder-access.ts';
 import { createContextOffers } from '../../../../src/builds/backends/kubernetes/archive.ts';
+import { createDiskStore } from '../../../../src/content/disk.ts';
 import { createErrorHandler } from '../../../../src/http/middleware/errors.ts';
 import { createContextsApi } from '../../../../src/http/wave/builds-api.ts';
+import { digestOf } from '../../../../src/oci/digest.ts';
+import { createMemoryStore } from '../../../support/memory-records.ts';
 
 async function open() {
   const folder = await mkdtemp(join(tmpdir(), 'veneer-offers-'));
@@ -30,17 +34,17 @@ async function open() {
 test('the address gives the file, and a HEAD of it nothing', async () => {
   const { file, serve } = await open();
   const { offers, get } = serve('key');
-  const { path } = offers.offer('job-1', file, 1000);
+  const { path } = await offers.offer('job-1', file, 1000);
   expect(await get(path)).toEqual([200, 'the context']);
   expect(await get(path, 'HEAD')).toEqual([200, '']);
 });
 
 test('after a restart the same address leads to what is offered again', async () => {
   const { file, serve } = await open();
-  const { path } = serve('key').offers.offer('job-1', file, 1000);
+  const { path } = await serve('key').offers.offer('job-1', file, 1000);
   const later = serve('key');
   expect(await later.get(path)).toEqual([404, '']);
-  later.offers.offer('job-1', file, 1000);
+  await later.offers.offer('job-1', file, 1000);
   expect(await later.get(path)).toEqual([200, 'the context']);
 });
 
@@ -53,8 +57,8 @@ test.each<[string, (path: string) => string]>([
 ])('an address %s is none', async (_, change) => {
   const { file, serve } = await open();
   const { offers, get } = serve('key');
-  offers.offer('job-2', file, 1000);
-  const { path } = offers.offer('job-1', file, 1000);
+  await offers.offer('job-2', file, 1000);
+  const { path } = await offers.offer('job-1', file, 1000);
   // The first character of the signature may be the one that it is changed to.
   const changed = change(path) === path ? path.replace(/signature=./, 'signature=B') : change(path);
   expect(await get(changed)).toEqual([404, '']);
@@ -63,14 +67,41 @@ test.each<[string, (path: string) => string]>([
 test('an address is none once its time is over, or the offer, or with another key', async () => {
   const { file, clock, serve } = await open();
   const { offers, get } = serve('key');
-  const offer = offers.offer('job-1', file, 1000);
+  const offer = await offers.offer('job-1', file, 1000);
   const other = serve('another key');
-  other.offers.offer('job-1', file, 1000);
+  await other.offers.offer('job-1', file, 1000);
   expect(await other.get(offer.path)).toEqual([404, '']);
   clock.at += 1000;
   expect(await get(offer.path)).toEqual([404, '']);
   clock.at -= 500;
   expect(await get(offer.path)).toEqual([200, 'the context']);
-  offer.end();
+  await offer.end();
   expect(await get(offer.path)).toEqual([404, '']);
+});
+
+test('where processes share contexts, each answers for what another one offers, and keeps it until it is withdrawn', async () => {
+  const { file, clock } = await open();
+  const folder = await mkdtemp(join(tmpdir(), 'veneer-contexts-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const now = () => new Date(clock.at);
+  const records = createMemoryStore({ now });
+  const openOffers = async () => {
+    const files = createSharedOffers(records, await createDiskStore({ directory: folder }));
+    return { files, offers: createContextOffers({ key: 'key', now, files }) };
+  };
+  const [a, b] = [await openOffers(), await openOffers()];
+  const get = async (path: string) => {
+    const query = new URL(path, 'http://veneer').searchParams;
+    const [expires, signature] = [query.get('expires') ?? '', query.get('signature') ?? ''];
+    const context = await b.offers.open('job-1', { expires, signature });
+    return context && Buffer.concat(await Array.fromAsync(context)).toString();
+  };
+  const { path, end } = await a.offers.offer('job-1', file, 1000);
+  await rm(file);
+  expect(await get(path)).toBe('the context');
+  expect(await b.files.isOffered(digestOf(Buffer.from('the context')))).toBe(true);
+  await end();
+  expect(await get(path)).toBeUndefined();
+  clock.at += 1000;
+  expect(await b.files.isOffered(digestOf(Buffer.from('the context')))).toBe(false);
 });
