@@ -1,7 +1,7 @@
 // Links: the records of a repository's content that a push or mount adds and a removal deletes, all at once. Content is stored once for all
-// repositories, and read only through a link. Everything that writes is to be called inside `withLock`.
+// repositories, and read only through a link. Everything that writes, apart from linkBlob, is to be called inside `withLock`, with its store.
 import { type Digest, parseDigest } from '../oci/digest.ts';
-import { type Change, keysOf, type Lock } from '../state/store.ts';
+import { type Change, type Expectation, keysOf, type Lock, repeatOnConflict } from '../state/store.ts';
 import {
   type BlobRecord,
   holderKey,
@@ -35,18 +35,35 @@ export async function linkManifest(store: HostedStore, link: ManifestLink, at = 
   const { mediaType, subject } = document;
   const record = { mediaType, size, references, subject: subject?.digest, pushedAt };
   const tagChanges = await Promise.all(tags.map(tag => tagChangesOf(store, repository, tag, { digest, pushedAt })));
-  await records.write([
-    ...(isNew ? await options.quota.account(repository, digest, size) : []),
+  const changes = [
     ...(previous ? referenceRemovals(store, repository, digest, previous) : []),
     records.manifests.putting(key, record),
     records.holders.putting(holderKey(digest, 'manifest', repository), {}),
     ...references.map(child => records.references.putting(memberKey(repository, child, digest), {})),
     ...(subject ? [records.referrers.putting(memberKey(repository, subject.digest, digest), referrerOf(link))] : []),
     ...tagChanges.flat(),
-  ]);
+  ];
+  await (isNew ? writeAccounted(store, repository, { bytes: size, changes }) : records.write(changes));
   const change = { kind: 'push', repository, digest, mediaType, size } as const;
-  const changes = tags.length === 0 ? [change] : tags.map(tag => ({ ...change, tag }));
-  await Promise.all(changes.map(options.onChange));
+  const pushed = tags.length === 0 ? [change] : tags.map(tag => ({ ...change, tag }));
+  await Promise.all(pushed.map(options.onChange));
+}
+
+interface AccountedWrite {
+  /** What the repository links in addition; negative: less. */
+  readonly bytes: number;
+  readonly changes: readonly Change[];
+  readonly expected?: readonly Expectation[];
+}
+
+function writeAccounted(store: HostedStore, repository: string, write: AccountedWrite): Promise<void> {
+  const { bytes, changes, expected = [] } = write;
+  return store.options.quota.account(repository, bytes, accounts =>
+    store.records.write([...accounts.changes, ...changes], {
+      ...(bytes < 0 && { makesRoom: true }),
+      expected: [...expected, ...accounts.expected],
+    }),
+  );
 }
 
 /** The changes that point a tag to a manifest. */
@@ -84,17 +101,14 @@ export async function unlinkManifest(
   const { records, options } = store;
   const { mediaType, size } = record;
   const tags = await membersOf(records.tagged, repository, digest);
-  await records.write(
-    [
-      ...(await options.quota.account(repository, digest, -size)),
-      ...referenceRemovals(store, repository, digest, record),
-      records.manifests.deleting(linkKey(repository, digest)),
-      records.holders.deleting(holderKey(digest, 'manifest', repository)),
-      ...tags.map(tag => records.tags.deleting(tagKey(repository, tag))),
-      ...tags.map(tag => records.tagged.deleting(memberKey(repository, digest, tag))),
-    ],
-    { makesRoom: true },
-  );
+  const changes = [
+    ...referenceRemovals(store, repository, digest, record),
+    records.manifests.deleting(linkKey(repository, digest)),
+    records.holders.deleting(holderKey(digest, 'manifest', repository)),
+    ...tags.map(tag => records.tags.deleting(tagKey(repository, tag))),
+    ...tags.map(tag => records.tagged.deleting(memberKey(repository, digest, tag))),
+  ];
+  await writeAccounted(store, repository, { bytes: -size, changes });
   const change = { kind: 'delete', repository, digest, mediaType, size } as const;
   await Promise.all([...tags.map(tag => ({ ...change, tag })), change].map(options.onChange));
   await store.deleteUnlinked(digest);
@@ -201,39 +215,60 @@ export async function findBlob(
   return found?.size === link?.size ? link : undefined;
 }
 
-/** Links stored content, or records that it was pushed again. */
-export async function linkBlob(store: HostedStore, link: BlobLink, at = store.now()): Promise<void> {
-  await linkBlobs(store, [{ link }], at);
+interface BlobLinkOptions {
+  /** Written with the link. */
+  readonly also?: readonly Change[];
+  /** What has to be true still, so that the content is there: its lease, or the link of another repository. */
+  readonly expected?: readonly Expectation[];
 }
 
-interface LinkWork {
+/** Links stored content, or records that it was pushed again. Throws RecordConflict where something is not as expected. */
+export async function linkBlob(
+  store: HostedStore,
+  link: BlobLink,
+  { at = store.now(), ...options }: BlobLinkOptions & { readonly at?: Date } = {},
+): Promise<void> {
+  await linkBlobs(store, link.repository, { works: [{ link, ...options }], at });
+}
+
+interface LinkWork extends BlobLinkOptions {
   readonly link: BlobLink;
-  /** Written with the link. */
-  readonly also?: readonly Change[] | undefined;
+}
+
+interface LinkWorks {
+  readonly works: readonly LinkWork[];
+  readonly at?: Date;
 }
 
 /** All of one repository, in one transaction. */
-async function linkBlobs(store: HostedStore, works: readonly LinkWork[], at = store.now()): Promise<void> {
+async function linkBlobs(store: HostedStore, repository: string, { works, at = store.now() }: LinkWorks) {
   const { records, options } = store;
   const pushedAt = at.toISOString();
-  const fresh = new Map<Digest, BlobLink>();
-  for (const { link } of works) {
-    if (!(await records.blobs.has(linkKey(link.repository, link.digest)))) fresh.set(link.digest, link);
-  }
-  const [first] = fresh.values();
-  const bytes = fresh.values().reduce((sum, { size }) => sum + size, 0);
-  await records.write([
-    ...(first ? await options.quota.account(first.repository, first.digest, bytes) : []),
-    ...works.flatMap(({ link: { repository, digest, size }, also = [] }) => [
-      records.blobs.putting(linkKey(repository, digest), { size, pushedAt }),
-      records.holders.putting(holderKey(digest, 'blob', repository), {}),
-      ...also,
-    ]),
-  ]);
+  const links = new Map(works.map(({ link }) => [linkKey(repository, link.digest), link]));
+  const given = works.flatMap(({ expected = [] }) => expected);
+  const changes = [
+    ...links
+      .entries()
+      .flatMap(([key, { digest, size }]) => [
+        records.blobs.putting(key, { size, pushedAt }),
+        records.holders.putting(holderKey(digest, 'blob', repository), {}),
+      ]),
+    ...works.flatMap(({ also = [] }) => also),
+  ];
+  const isOwn = ({ key }: { readonly key: string }) => links.has(key) && !given.some(record => record.key === key);
+  await repeatOnConflict(isOwn, async () => {
+    const before: Expectation[] = [];
+    for (const key of links.keys()) before.push((await records.blobs.expecting(key)).expected);
+    const fresh = before.filter(({ value }) => !value);
+    const bytes = fresh.reduce((sum, { key }) => sum + (links.get(key)?.size ?? 0), 0);
+    const expected = [...before, ...given];
+    if (fresh.length === 0) await records.write(changes, { expected });
+    else await writeAccounted(store, repository, { bytes, changes, expected });
+  });
   for (const { link } of works) await options.onChange(changeOf('push', link));
 }
 
-/** Links stored content inside the lock; `also` is written with it, and `lease` is that of the content. */
+/** Links stored content; `also` is written with it, and `lease` is that of the content. */
 type BlobLinker = (
   link: BlobLink,
   options: { readonly also: readonly Change[]; readonly lease: Lock | undefined },
@@ -249,13 +284,13 @@ export function createBlobLinker(store: HostedStore): BlobLinker {
   const waiting = new Map<string, WaitingLink[]>();
 
   /** Where all of them cannot be linked, each is for itself. */
-  async function linkAll(works: readonly WaitingLink[]): Promise<void> {
+  async function linkAll(repository: string, works: readonly WaitingLink[]): Promise<void> {
     try {
-      await linkBlobs(store, works);
+      await linkBlobs(store, repository, { works });
       for (const { resolve } of works) resolve();
     } catch (error) {
       if (works.length === 1) works[0]?.reject(error);
-      else for (const work of works) await linkAll([work]);
+      else for (const work of works) await linkAll(repository, [work]);
     }
   }
 
@@ -266,15 +301,15 @@ export function createBlobLinker(store: HostedStore): BlobLinker {
       return works;
     };
     await store
-      .withLock(() => linkAll(take()))
+      .withLock(repository, () => linkAll(repository, take()))
       .catch(error => {
         for (const { reject } of take()) reject(error);
       });
   }
 
   return (link, { also, lease }) => {
-    // The fence of a lease is of one content alone.
-    if (lease) return store.withLock(() => linkBlobs(store, [{ link, also }]), lease);
+    // The fence of a lease is of one content alone, and needs no lock.
+    if (lease) return linkBlob(store, link, { also, expected: lease.fence });
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const works = waiting.get(link.repository);
     if (works) {
@@ -287,18 +322,18 @@ export function createBlobLinker(store: HostedStore): BlobLinker {
   };
 }
 
-/** Unlinks a blob, and deletes its content with the last link. */
-export async function unlinkBlob(store: HostedStore, link: BlobLink): Promise<void> {
+/**
+ * Unlinks a blob, and deletes its content with the last link. Throws RecordConflict where the link is not as expected: it was pushed again
+ * meanwhile.
+ */
+export async function unlinkBlob(store: HostedStore, link: BlobLink, expected: Expectation): Promise<void> {
   const { records, options } = store;
   const { repository, digest, size } = link;
-  await records.write(
-    [
-      ...(await options.quota.account(repository, digest, -size)),
-      records.blobs.deleting(linkKey(repository, digest)),
-      records.holders.deleting(holderKey(digest, 'blob', repository)),
-    ],
-    { makesRoom: true },
-  );
+  const changes = [
+    records.blobs.deleting(linkKey(repository, digest)),
+    records.holders.deleting(holderKey(digest, 'blob', repository)),
+  ];
+  await writeAccounted(store, repository, { bytes: -size, changes, expected: [expected] });
   await options.onChange(changeOf('delete', link));
   await store.deleteUnlinked(digest);
 }

@@ -1,13 +1,23 @@
-// Quotas: how much repositories may hold together. The check when linking is exact, so that concurrent pushes cannot exceed a quota; the
+// Quotas: how much repositories may hold together. The check when linking is exact, as the link expects the sum that was checked; the
 // check while uploads grow counts all uploads in progress, so that the disk cannot be filled either.
 import { z } from 'zod';
 import { RegistryError } from '../oci/errors.ts';
 import { createNameTest } from '../oci/name-pattern.ts';
 import { formatSize } from '../oci/wording.ts';
 import { type Collection, createCollection } from '../state/collection.ts';
-import { type Change, type Entry, entriesOf, keysOf, type RecordStore } from '../state/store.ts';
+import { createProcessLocks } from '../state/locks.ts';
+import {
+  type Change,
+  type Entry,
+  type Expectation,
+  entriesOf,
+  keysOf,
+  RecordConflict,
+  type RecordStore,
+  repeatOnConflict,
+} from '../state/store.ts';
 import { createHostedRecords } from './records.ts';
-import { HOSTED_LOCK, type Quota } from './store.ts';
+import type { Quota } from './store.ts';
 
 /**
  * The sum of everything the repositories link, blobs and manifests. Content counts once per repository: linked by two, it counts twice,
@@ -33,7 +43,11 @@ export async function createQuota({
     matches: createNameTest(repositories),
   }));
   const quotasOf = (repository: string) => quotas.filter(({ matches }) => matches(repository));
-  const usage = await openUsage(records, repository => [...new Set(quotasOf(repository).map(({ name }) => name))]);
+  const usage = await openUsage(records, {
+    names: quotas.map(({ name }) => name),
+    find: repository => [...new Set(quotasOf(repository).map(({ name }) => name))],
+  });
+  const turns = createProcessLocks();
 
   /** Uploads in progress, at their current or announced size. */
   const growing = new Map<string, { readonly repository: string; readonly bytes: number }>();
@@ -42,10 +56,10 @@ export async function createQuota({
     return [...growing.values()].reduce((sum, { repository, bytes }) => sum + (matches(repository) ? bytes : 0), 0);
   }
 
-  async function admit(repository: string, bytes: number): Promise<void> {
+  function admit(repository: string, bytes: number, used: ReadonlyMap<string, number>): void {
     if (bytes <= 0) return;
     for (const { name, maxBytes } of quotasOf(repository)) {
-      const usedBytes = await usage.ofQuota(name);
+      const usedBytes = used.get(name) ?? 0;
       if (usedBytes + bytes > maxBytes) throw refusal(name, { usedBytes, askedBytes: bytes, maxBytes });
     }
   }
@@ -64,9 +78,16 @@ export async function createQuota({
       growing.set(id, { repository, bytes });
     },
     endUpload: id => void growing.delete(id),
-    async account(repository, _digest, bytes) {
-      await admit(repository, bytes);
-      return usage.adding(repository, bytes);
+    account(repository, bytes, write) {
+      const names = quotasOf(repository).map(({ name }) => name);
+      // Of this process one after the other: only others can come between.
+      return turns.withLock(names.join(' ') || repository, () =>
+        repeatOnConflict(isUsage, async () => {
+          const { used, ...accounts } = await usage.adding(repository, bytes);
+          admit(repository, bytes, used);
+          await write(accounts);
+        }),
+      );
     },
   };
 }
@@ -87,6 +108,13 @@ function refusal(quota: string, refused: Refused): RegistryError {
   );
 }
 
+const USAGE = 'hosted.usage';
+const QUOTA = 'hosted.quota';
+
+function isUsage({ collection }: { readonly collection: string }): boolean {
+  return collection === USAGE || collection === QUOTA;
+}
+
 const usageSchema = z.object({ bytes: z.int().nonnegative() });
 
 type UsageCollection = Collection<typeof usageSchema>;
@@ -94,38 +122,69 @@ type UsageCollection = Collection<typeof usageSchema>;
 interface Usage {
   /** Bytes that count for the quota of this name. */
   ofQuota(name: string): Promise<number>;
-  /** Adds `bytes`, which may be negative, to a repository and its quotas. To be written before the next call. */
-  adding(repository: string, bytes: number): Promise<readonly Change[]>;
+  /** Adds `bytes`, which may be negative, to a repository and its quotas; `used`: what its quotas had before, by name. */
+  adding(repository: string, bytes: number): Promise<Adding>;
 }
 
-/** Recomputes the sums for the current quotas, whatever those of an earlier start were. `findQuotas`: names of a repository's quotas. */
-async function openUsage(store: RecordStore, findQuotas: (repository: string) => readonly string[]): Promise<Usage> {
-  const repositories = createCollection({ store, name: 'hosted.usage', schema: usageSchema });
-  const quotas = createCollection({ store, name: 'hosted.quota', schema: usageSchema });
-  // Others that share the records may be linking content.
-  await store.locks.withLock(HOSTED_LOCK, async ({ fence: expected }) => {
-    await countOnce(store, repositories);
-    const sums = await sumQuotas(entriesOf(repositories, ''), findQuotas);
-    const known = new Map((await Array.fromAsync(entriesOf(quotas, ''))).map(({ key, value }) => [key, value.bytes]));
-    const stale = [...known.keys()].filter(name => !sums.has(name));
-    const fresh = new Map([...sums].filter(([name, bytes]) => known.get(name) !== bytes));
+interface Adding {
+  readonly changes: readonly Change[];
+  readonly expected: readonly Expectation[];
+  readonly used: ReadonlyMap<string, number>;
+}
+
+interface QuotaNames {
+  readonly names: readonly string[];
+  /** Of a repository. */
+  readonly find: (repository: string) => readonly string[];
+}
+
+/** Recomputes the sums for the current quotas, whatever those of an earlier start were. */
+async function openUsage(store: RecordStore, { names, find }: QuotaNames): Promise<Usage> {
+  const repositories = createCollection({ store, name: USAGE, schema: usageSchema });
+  const quotas = createCollection({ store, name: QUOTA, schema: usageSchema });
+
+  /** Others that share the records may be linking content: then a sum is not what it was before all was added up. */
+  async function sumUp(): Promise<void> {
+    const all = new Set([...names, ...(await Array.fromAsync(keysOf(quotas, '')))]);
+    const before = await Promise.all([...all].map(async name => ({ name, ...(await quotas.expecting(name)) })));
+    const sums = await sumQuotas(entriesOf(repositories, ''), find);
     // A start with the same quotas as before writes nothing, and so needs no space.
-    const changes = [...stale.map(quotas.deleting), ...puttingAll(quotas, fresh)];
-    if (changes.length > 0) await store.write(changes, { makesRoom: true, expected });
+    const outdated = before.filter(({ name, record }) => record?.bytes !== sums.get(name));
+    if (outdated.length === 0) return;
+    const changes = outdated.map(({ name }) => settingTo(quotas, name, sums.get(name) ?? 0));
+    await store.write(changes, { makesRoom: true, expected: outdated.map(({ expected }) => expected) });
+  }
+
+  await store.locks.withLock(OPENING_LOCK, async () => {
+    await countOnce(store, repositories);
+    await repeatOnConflict(isUsage, sumUp);
   });
   return {
-    ofQuota: name => bytesOf(quotas, name),
-    adding: (repository, bytes) =>
-      Promise.all([
-        adding(repositories, repository, bytes),
-        ...findQuotas(repository).map(name => adding(quotas, name, bytes)),
-      ]),
+    ofQuota: async name => (await quotas.find(name))?.bytes ?? 0,
+    async adding(repository, bytes) {
+      const ofQuotas = await Promise.all(
+        find(repository).map(async name => ({ name, ...(await quotas.expecting(name)) })),
+      );
+      const own = await repositories.expecting(repository);
+      const sum = (record: typeof own.record) => (record?.bytes ?? 0) + bytes;
+      return {
+        changes: [
+          settingTo(repositories, repository, sum(own.record)),
+          ...ofQuotas.map(({ name, record }) => settingTo(quotas, name, sum(record))),
+        ],
+        expected: [own, ...ofQuotas].map(({ expected }) => expected),
+        used: new Map(ofQuotas.map(({ name, record }) => [name, record?.bytes ?? 0])),
+      };
+    },
   };
 }
 
+/** Of a start: one process at a time counts. */
+const OPENING_LOCK = 'hosted-usage';
+
 /** Recounts what repositories link, whatever was recorded. */
 export async function recountUsage(store: RecordStore): Promise<void> {
-  const repositories = createCollection({ store, name: 'hosted.usage', schema: usageSchema });
+  const repositories = createCollection({ store, name: USAGE, schema: usageSchema });
   await store.write((await Array.fromAsync(keysOf(repositories, ''))).map(repositories.deleting));
   await countOnce(store, repositories);
 }
@@ -140,7 +199,14 @@ async function countOnce(store: RecordStore, repositories: UsageCollection): Pro
       addTo(sums, key.slice(0, key.indexOf('@')), value.size);
     }
   }
-  await store.write(puttingAll(repositories, sums), { makesRoom: true });
+  const changes = [...sums].map(([key, bytes]) => repositories.putting(key, { bytes }));
+  const expected = [...sums.keys()].map(key => ({ collection: USAGE, key, value: undefined }));
+  try {
+    await store.write(changes, { makesRoom: true, expected });
+  } catch (error) {
+    // Another process has linked the very first content meanwhile, and counted it.
+    if (!(error instanceof RecordConflict)) throw error;
+  }
 }
 
 async function sumQuotas(
@@ -156,15 +222,6 @@ function addTo(sums: Map<string, number>, key: string, bytes: number): void {
   sums.set(key, (sums.get(key) ?? 0) + bytes);
 }
 
-function puttingAll(collection: UsageCollection, sums: ReadonlyMap<string, number>): readonly Change[] {
-  return [...sums].map(([key, bytes]) => collection.putting(key, { bytes }));
-}
-
-async function bytesOf(collection: UsageCollection, key: string): Promise<number> {
-  return (await collection.find(key))?.bytes ?? 0;
-}
-
-async function adding(collection: UsageCollection, key: string, bytes: number): Promise<Change> {
-  const next = (await bytesOf(collection, key)) + bytes;
-  return next > 0 ? collection.putting(key, { bytes: next }) : collection.deleting(key);
+function settingTo(collection: UsageCollection, key: string, bytes: number): Change {
+  return bytes > 0 ? collection.putting(key, { bytes }) : collection.deleting(key);
 }

@@ -49,6 +49,9 @@ export type Referrer = z.infer<typeof referrerSchema>;
 export type UploadRecord = z.infer<typeof uploadSchema>;
 export type HostedRecords = ReturnType<typeof createHostedRecords>;
 
+/** The collection of the links of blobs. */
+export const BLOBS = 'hosted.blob';
+
 export function createHostedRecords(store: RecordStore) {
   return {
     write: store.write,
@@ -59,7 +62,7 @@ export function createHostedRecords(store: RecordStore) {
     /** By `linkKey`: the manifests of a repository. */
     manifests: createCollection({ store, name: 'hosted.manifest', schema: manifestSchema }),
     /** By `linkKey`: the blobs that a repository links. */
-    blobs: createCollection({ store, name: 'hosted.blob', schema: blobSchema }),
+    blobs: createCollection({ store, name: BLOBS, schema: blobSchema }),
     /** By `holderKey`: which repositories need some content. */
     holders: createCollection({ store, name: 'hosted.holder', schema: keyAlone }),
     /** By `linkKey` and the parent: which manifests of a repository refer to a digest. */

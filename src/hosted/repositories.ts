@@ -152,13 +152,13 @@ function createTags(store: HostedStore): HostedTags {
 
   const unknown = (repository: string, tag: string) => absent(records, repository, 'MANIFEST_UNKNOWN', `tag ${tag}`);
 
-  async function deleteNow(repository: string, tag: string): Promise<void> {
+  async function deleteNow(locked: HostedStore, repository: string, tag: string): Promise<void> {
     const digest = await findTagged(store, repository, tag);
     if (digest === undefined && !(await records.tags.has(tagKey(repository, tag))))
       throw await unknown(repository, tag);
     refuseTagRemoval(store, repository, tag);
-    if (digest) await unlinkTag(store, { repository, tag, digest });
-    else await records.write([records.tags.deleting(tagKey(repository, tag))], { makesRoom: true });
+    if (digest) await unlinkTag(locked, { repository, tag, digest });
+    else await locked.records.write([records.tags.deleting(tagKey(repository, tag))], { makesRoom: true });
   }
 
   return {
@@ -175,7 +175,7 @@ function createTags(store: HostedStore): HostedTags {
     },
     async delete(repository, tag) {
       if (!options.deletes.tags) throw new RegistryError('UNSUPPORTED', 'tags cannot be deleted from this registry');
-      await store.withLock(() => deleteNow(repository, tag));
+      await store.withLock(repository, locked => deleteNow(locked, repository, tag));
     },
   };
 }

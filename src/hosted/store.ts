@@ -1,4 +1,5 @@
-// What all parts of the hosted repositories share: content, records, and the one lock that keeps them in step, of all processes that share the records.
+// What all parts of the hosted repositories share: content, records, and the locks that keep them in step, of all processes that share the
+// records: one for each repository, and one for each content that is being deleted.
 import { randomFillSync, randomUUID } from 'node:crypto';
 import { isDiskFull } from '../content/free-space.ts';
 import type { ContentStore } from '../content/store.ts';
@@ -19,20 +20,23 @@ export interface HostedStore {
   /** Recent accesses of clients, by `linkKey`. */
   readonly recentAccess: RecentAccess;
   /**
-   * Runs work exclusively that changes records or deletes content, together with the reads that it depends on. Must not wait for a client
-   * or move many bytes, and must not be nested. Writes of `records` inside fail once the lock is lost, or `lease` is, of content that is
-   * linked.
+   * Runs work exclusively that changes the manifests and tags of a repository, or unlinks its blobs, together with the reads that it depends
+   * on. Blobs are linked without it. Must not wait for a client or move many bytes, and must not be nested. `locked` is to be used for what is
+   * written: that fails once the lock is lost, or `lease` is, of content that is linked.
    */
-  withLock<T>(work: () => Promise<T>, lease?: Lock): Promise<T>;
+  withLock<T>(repository: string, work: (locked: HostedStore) => Promise<T>, lease?: Lock): Promise<T>;
   /**
    * Runs `work`, which stores content of `digest` and then links it: in between, the content counts as needed. If `work` throws, content
-   * that it left unlinked is deleted, unless it existed before. Must not be called inside `withLock`; the lease is to be given to it.
+   * that it left unlinked is deleted, unless it existed before. Must not be called inside `withLock`; what links the content expects the
+   * lease.
    */
   withLease<T>(digest: Digest, work: (lease: Lock | undefined) => Promise<T>): Promise<T>;
-  /** Whether a repository links the content, or it is leased. Inside `withLock`. */
+  /** Whether a repository links the content, or it is leased. */
   isNeeded(digest: Digest): Promise<boolean>;
-  /** Deletes content that is not needed, unless the records may be incomplete. Inside `withLock`. */
+  /** Deletes content that is not needed, unless the records may be incomplete. */
   deleteUnlinked(digest: Digest): Promise<void>;
+  /** Runs work while the content is not deleted, if it is needed; otherwise gives undefined. */
+  ifNeeded<T>(digest: Digest, work: () => Promise<T>): Promise<T | undefined>;
   /** Why content without a record must be retained; undefined where it may be deleted. */
   reasonToKeep(): string | undefined;
 }
@@ -54,7 +58,7 @@ export interface HostedOptions {
   /** Whether a tag, once set, can be neither moved nor deleted. */
   readonly isImmutable: (repository: string, tag: string) => boolean;
   readonly quota: Quota;
-  /** Called with each change once it is durable, in order, and awaited before the change is acknowledged. Must not fail. */
+  /** Called with each change once it is durable, and awaited before the change is acknowledged. Must not fail. */
   readonly onChange: (change: HostedChange) => unknown;
 }
 
@@ -67,10 +71,16 @@ export interface Quota {
   /** The upload has ended: its bytes became content, or were deleted. */
   endUpload?(id: string): void;
   /**
-   * Called, one at a time, when `repository` is about to link new content, or to unlink it: then `bytes` is negative. Throws RegistryError
-   * to refuse. The returned changes are written together with the links.
+   * Called when `repository` is about to link new content, or to unlink it: then `bytes` is negative. Throws RegistryError to refuse, and
+   * otherwise what `write` throws. That gets what has to be written together with the links; and once more, where somebody else has changed
+   * what it expects.
    */
-  account(repository: string, digest: Digest, bytes: number): Promise<readonly Change[]>;
+  account(repository: string, bytes: number, write: (accounts: Accounts) => Promise<void>): Promise<void>;
+}
+
+interface Accounts {
+  readonly changes: readonly Change[];
+  readonly expected: readonly Expectation[];
 }
 
 export interface HostedChange {
@@ -96,47 +106,52 @@ export function createHostedStore(deps: {
 }): HostedStore {
   const { content, memory, now, reasonToKeep = () => undefined } = deps;
   const { locks } = deps.records;
-  let held: Lock | undefined;
-  const records = createHostedRecords(createFencedRecords(deps.records, () => held?.fence ?? []));
+  const records = createHostedRecords(deps.records);
   /** By this process. */
   const leases = new Map<Digest, number>();
-  /** In progress. */
-  const deletions = new Map<Digest, Promise<void>>();
 
-  const withLock: HostedStore['withLock'] = (work, lease) =>
-    refuseFullDisk(() =>
-      locks.withLock(HOSTED_LOCK, async lock => {
-        held = lease ? { ...lock, fence: [...lock.fence, ...lease.fence] } : lock;
-        try {
-          return await work();
-        } finally {
-          held = undefined;
-        }
-      }),
-    );
+  const withLock: HostedStore['withLock'] = (repository, work, lease) =>
+    refuseFullDisk(() => locks.withLock(`hosted/${repository}`, lock => work(fenced([lock, lease]))));
 
-  const isNeeded = (digest: Digest) => isNeededBesides(digest, undefined);
-
-  /** `own`: the key of a lease that does not count. */
-  async function isNeededBesides(digest: Digest, own: string | undefined): Promise<boolean> {
-    if ((leases.get(digest) ?? 0) > (own === undefined ? 0 : 1)) return true;
-    if ((await records.holders.list({ prefix: holdersKey(digest), limit: 1 })).length > 0) return true;
-    if (!locks.areShared) return false;
-    const others = await deps.records.list(LEASES, { prefix: leaseKey(digest), limit: 2 });
-    return others.some(key => key !== own);
+  function fenced(held: readonly (Lock | undefined)[]): HostedStore {
+    const fence = held.flatMap(lock => lock?.fence ?? []);
+    return fence.length === 0
+      ? store
+      : { ...store, records: createHostedRecords(createFencedRecords(deps.records, fence)) };
   }
 
-  /** Registered before the leases are looked at, and leases are counted before this is: one of the two sees the other. */
+  const isLinked = async (digest: Digest) =>
+    (await records.holders.list({ prefix: holdersKey(digest), limit: 1 })).length > 0;
+
+  async function isNeeded(digest: Digest): Promise<boolean> {
+    // In this order: a lease ends after its content was linked.
+    if ((leases.get(digest) ?? 0) > 0) return true;
+    if ((await listShared(digest)).some(key => key !== deletionKey(digest))) return true;
+    return isLinked(digest);
+  }
+
+  /** Of all processes: the deletion first, where one is under way, and at least two leases, where there are any. */
+  async function listShared(digest: Digest): Promise<readonly string[]> {
+    return locks.areShared ? deps.records.list(LEASES, { prefix: leaseKey(digest), limit: 3 }) : [];
+  }
+
   async function deleteUnlinked(digest: Digest): Promise<void> {
-    const deleting = deleteUnleased(digest);
-    deletions.set(digest, deleting);
-    await deleting.finally(() => deletions.delete(digest));
+    if (reasonToKeep() !== undefined || (await isNeeded(digest))) return;
+    await locks.withLock(deletionKey(digest), async lock => {
+      // Whoever needs it from here on waits: see `findStray`.
+      if (await isNeeded(digest)) return;
+      await lock.confirm();
+      await content.delete(digest);
+    });
   }
 
-  async function deleteUnleased(digest: Digest): Promise<void> {
-    if (reasonToKeep() !== undefined || (await isNeeded(digest))) return;
-    await held?.confirm();
-    await content.delete(digest);
+  /** Under a lease, `own`: whether the content exists, and nobody else needs it. Waits for a deletion that is under way. */
+  async function findStray(digest: Digest, own: string): Promise<boolean> {
+    const deletion = deletionKey(digest);
+    const shared = await listShared(digest);
+    if (shared.includes(deletion) || locks.isLocked(deletion)) await locks.withLock(deletion, async () => {});
+    if ((leases.get(digest) ?? 0) > 1 || shared.some(key => key !== own && key !== deletion)) return false;
+    return !(await isLinked(digest)) && (await content.find(digest)) !== undefined;
   }
 
   function count(digest: Digest, step: 1 | -1): void {
@@ -159,20 +174,17 @@ export function createHostedStore(deps: {
     let wasStray = true;
     try {
       return await lease(digest, key, async lock => {
-        const isStray = async () => !(await isNeededBesides(digest, key)) && (await content.find(digest)) !== undefined;
-        // A deletion of this very content may be in progress, and would remove what is stored now.
-        await deletions.get(digest)?.catch(() => {});
-        wasStray = await (locks.areShared ? withLock(isStray) : isStray());
+        wasStray = await findStray(digest, key);
         return await refuseFullDisk(() => work(lock));
       });
     } catch (error) {
       // Unlinked content that existed before must not be deleted: its record may be lost. If this fails too, gc finds the content.
-      if (!wasStray) await withLock(() => deleteUnlinked(digest)).catch(() => {});
+      if (!wasStray) await deleteUnlinked(digest).catch(() => {});
       throw error;
     }
   }
 
-  return {
+  const store: HostedStore = {
     content,
     records,
     memory,
@@ -184,24 +196,26 @@ export function createHostedStore(deps: {
     withLease,
     isNeeded,
     deleteUnlinked,
+    ifNeeded: (digest, work) =>
+      locks.withLock(deletionKey(digest), async () => ((await isNeeded(digest)) ? work() : undefined)),
     reasonToKeep,
   };
+  return store;
 }
-
-/** Of everything that is linked, in all repositories. */
-export const HOSTED_LOCK = 'hosted';
 
 function leaseKey(digest: Digest, id = ''): string {
   return `hosted-content/${digest} ${id}`;
 }
 
+/** Sorts before all leases, whose ids begin with a digit or a letter. */
+function deletionKey(digest: Digest): string {
+  return leaseKey(digest, '!deletion');
+}
+
 /** The same records, whose changes fail unless the fence holds. */
-function createFencedRecords(store: RecordStore, findFence: () => readonly Expectation[]): RecordStore {
-  const write: RecordStore['write'] = (changes, options) => {
-    const fence = findFence();
-    if (fence.length === 0) return store.write(changes, options);
-    return store.write(changes, { ...options, expected: [...(options?.expected ?? []), ...fence] });
-  };
+function createFencedRecords(store: RecordStore, fence: readonly Expectation[]): RecordStore {
+  const write: RecordStore['write'] = (changes, options) =>
+    store.write(changes, { ...options, expected: [...(options?.expected ?? []), ...fence] });
   return { ...store, write };
 }
 
@@ -212,7 +226,7 @@ const DEFAULT_OPTIONS: HostedOptions = {
   sparse: 'indexes',
   deletes: { tags: true, manifests: true, blobs: true },
   isImmutable: () => false,
-  quota: { admitUpload() {}, account: async () => [] },
+  quota: { admitUpload() {}, account: (_, _bytes, write) => write({ changes: [], expected: [] }) },
   onChange() {},
 };
 

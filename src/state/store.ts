@@ -1,4 +1,5 @@
 // Records: small values by collection and key, with an expiry. The interface that test/contract/record-store.ts checks.
+import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface RecordStore {
   /** The value; undefined when there is none or it has expired. */
@@ -163,6 +164,29 @@ export class RecordConflict extends Error {
   constructor({ collection, key }: Pick<Expectation, 'collection' | 'key'>, options?: ErrorOptions) {
     super(`the record ${collection}/${key} was changed meanwhile`, options);
     this.record = { collection, key };
+  }
+}
+
+/** For each, somebody else changed what the work had read. */
+const MAX_ATTEMPTS = 100;
+
+/**
+ * Runs work that reads records and then expects them, and runs it again where one of them was changed meanwhile. Other conflicts are the
+ * caller's.
+ */
+export async function repeatOnConflict<T>(
+  isOwn: (record: RecordConflict['record']) => boolean,
+  work: () => Promise<T>,
+): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      // A store may not know which record it was.
+      const isRepeated = error instanceof RecordConflict && (error.record.collection === '' || isOwn(error.record));
+      if (!isRepeated || attempt === MAX_ATTEMPTS) throw error;
+      if (attempt > 1) await sleep(Math.random() * Math.min(attempt, 10));
+    }
   }
 }
 

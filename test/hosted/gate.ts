@@ -11,6 +11,8 @@ export interface GateOptions {
   readonly crashAfter?: number;
   /** Which of the writes and deletions fail, by their order. */
   readonly faultyWrites?: readonly number[];
+  /** Which of the calls wait, by their order, and for how many turns of the scheduler: meanwhile others get far ahead. */
+  readonly pauses?: readonly (readonly [call: number, turns: number])[];
 }
 
 export interface Stores {
@@ -32,13 +34,16 @@ export class InjectedFault extends Error {
 }
 
 export function createGate(scheduler: fc.Scheduler | undefined, options: GateOptions): Gate {
-  const { crashAfter = Number.POSITIVE_INFINITY, faultyWrites = [] } = options;
+  const { crashAfter = Number.POSITIVE_INFINITY, faultyWrites = [], pauses = [] } = options;
+  const turnsAt = new Map(pauses);
+  let begun = 0;
   const dead = Promise.withResolvers<void>();
   let passed = 0;
   let writes = 0;
 
   async function pass(): Promise<void> {
-    await scheduler?.schedule(Promise.resolve());
+    const turns = 1 + (turnsAt.get(begun++) ?? 0);
+    for (let turn = 0; turn < turns; turn += 1) await scheduler?.schedule(Promise.resolve());
     passed += 1;
     if (passed <= crashAfter) return;
     dead.resolve();

@@ -77,15 +77,16 @@ describe('a quota', () => {
     value: new Uint8Array(),
   });
   const open = async (quota: Partial<Quota>) => {
-    hosted = await place.open({ quota: { admitUpload() {}, account: async () => [], ...quota } });
+    const account: Quota['account'] = (_, _bytes, write) => write({ changes: [], expected: [] });
+    hosted = await place.open({ quota: { admitUpload() {}, account, ...quota } });
   };
 
   test('is asked for what is linked again and unlinked, and its changes are written along', async () => {
     const asked: (readonly [string, number])[] = [];
     await open({
-      account: async (repository, _, size) => {
+      async account(repository, size, write) {
         asked.push([repository, size]);
-        return [note(size)];
+        await write({ changes: [note(size)], expected: [] });
       },
     });
     const { digest, layer, size } = await pushSmall(hosted, 'local/app', 'a');

@@ -1,5 +1,5 @@
 // Garbage collection: removes what nothing refers to, and tags that retention expires, from repositories while pushes and pulls continue.
-// Each removal is one small step under the store's lock, together with the reads that it depends on.
+// Each removal is one small step under the lock of its repository, together with the reads that it depends on.
 import pLimit from 'p-limit';
 import { z } from 'zod';
 import type { Inventory } from '../../content/inventory.ts';
@@ -99,7 +99,7 @@ export function createGarbageCollector(
   return { collect: (options = {}) => lock(() => store.locks.withLock(GC_LOCK, () => collect(options))) };
 }
 
-/** Of all processes. Each step has the store's lock besides, so a run that lost this one does no harm. */
+/** Of all processes. Each step has the lock of its repository besides, so a run that lost this one does no harm. */
 const GC_LOCK = 'hosted-collection';
 
 const JUMPED =

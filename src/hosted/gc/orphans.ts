@@ -66,15 +66,13 @@ async function findOrphan(
 }
 
 async function removeOrphan(run: GcRun, inventory: Inventory, digest: Digest): Promise<number | undefined> {
-  // First without the lock: most content is linked.
+  // Most content is linked.
   if ((await findOrphan(run, inventory, digest)) === undefined) return undefined;
   const { store, sweeper } = run;
-  return store.withLock(async () => {
-    if (await store.isNeeded(digest)) return undefined;
-    const size = await findOrphan(run, inventory, digest);
-    if (size !== undefined) await sweeper.removeContent({ digest, size });
-    return size;
-  });
+  if (await store.isNeeded(digest)) return undefined;
+  const size = await findOrphan(run, inventory, digest);
+  if (size !== undefined) await sweeper.removeContent({ digest, size });
+  return size;
 }
 
 const MAX_NAMED = 20;

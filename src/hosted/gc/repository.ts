@@ -1,16 +1,8 @@
 // Garbage collection of one repository: expired tags, then manifests that nothing refers to any more, then blobs that no manifest refers
 // to.
 import { type Digest, parseDigest } from '../../oci/digest.ts';
-import { entriesOf, keysOf } from '../../state/store.ts';
-import {
-  type BlobRecord,
-  linkKey,
-  type ManifestRecord,
-  memberKey,
-  membersOf,
-  type TagRecord,
-  tagKey,
-} from '../records.ts';
+import { entriesOf, keysOf, RecordConflict } from '../../state/store.ts';
+import { BLOBS, linkKey, type ManifestRecord, memberKey, membersOf, type TagRecord, tagKey } from '../records.ts';
 import { addTally, NOTHING, type RepositoryReport, type Tally } from './report.ts';
 import { type GcRun, hasMember } from './run.ts';
 
@@ -56,10 +48,10 @@ async function findMutable(run: GcRun, repository: string): Promise<readonly Fou
 /** Removes the tag, unless it was pushed again since it was found. */
 async function removeSame({ store, sweeper }: GcRun, repository: string, found: FoundTag): Promise<boolean> {
   const { tag, digest, pushedAt } = found;
-  return store.withLock(async () => {
+  return store.withLock(repository, async locked => {
     const current = await store.records.tags.find(tagKey(repository, tag));
     if (current?.digest !== digest || current.pushedAt !== pushedAt) return false;
-    await sweeper.removeTag({ repository, tag, digest });
+    await sweeper.removeTag(locked, { repository, tag, digest });
     return true;
   });
 }
@@ -113,12 +105,12 @@ async function removeUnneededManifest(run: GcRun, candidate: Candidate): Promise
   // First without the lock: most are needed.
   if (!(await findUnneededManifest(run, candidate))) return undefined;
   const { store, sweeper, graceBefore } = run;
-  return store.withLock(async () => {
+  return store.withLock(candidate.repository, async locked => {
     const record = await findUnneededManifest(run, candidate);
     if (!record) return undefined;
     const key = linkKey(candidate.repository, candidate.digest);
     const isRemoved = await store.recentAccess.removeIfIdle(key, graceBefore, () =>
-      sweeper.removeManifest({ ...candidate, record }),
+      sweeper.removeManifest(locked, { ...candidate, record }),
     );
     return isRemoved ? record : undefined;
   });
@@ -167,23 +159,30 @@ async function removeUnneededBlob(run: GcRun, repository: string, digest: Digest
   // First without the lock: most are needed.
   if (!(await findUnneededBlob(run, repository, digest))) return false;
   const { store, sweeper, graceBefore } = run;
-  return store.withLock(async () => {
-    const link = await findUnneededBlob(run, repository, digest);
-    if (!link) return false;
+  return store.withLock(repository, async locked => {
+    const found = await findUnneededBlob(run, repository, digest);
+    if (!found) return false;
     const key = linkKey(repository, digest);
-    return store.recentAccess.removeIfIdle(key, graceBefore, () =>
-      sweeper.removeBlob({ repository, digest, size: link.size }),
-    );
+    const link = { repository, digest, size: found.record.size };
+    return store.recentAccess
+      .removeIfIdle(key, graceBefore, () => sweeper.removeBlob(locked, link, found.expected))
+      .catch(falseIfPushedAgain);
   });
 }
 
-async function findUnneededBlob(run: GcRun, repository: string, digest: Digest): Promise<BlobRecord | undefined> {
+function falseIfPushedAgain(error: unknown): false {
+  if (error instanceof RecordConflict && error.record.collection === BLOBS) return false;
+  throw error;
+}
+
+async function findUnneededBlob(run: GcRun, repository: string, digest: Digest) {
   const { records, recentAccess } = run.store;
   const key = linkKey(repository, digest);
-  const link = await records.blobs.find(key);
-  if (!link || link.pushedAt > run.graceBefore || recentAccess.isAccessedAfter(key, run.graceBefore)) return undefined;
+  const { record, expected } = await records.blobs.expecting(key);
+  if (!record || record.pushedAt > run.graceBefore) return undefined;
+  if (recentAccess.isAccessedAfter(key, run.graceBefore)) return undefined;
   const isReferredTo = await hasMember(records.references, memberKey(repository, digest), run.sweeper.isRemoved);
-  return isReferredTo ? undefined : link;
+  return isReferredTo ? undefined : { record, expected };
 }
 
 /** The remaining tags and manifests. */

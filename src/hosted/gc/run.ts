@@ -1,7 +1,7 @@
 // Shared state of one garbage collection: its deadlines, its progress, and the sweeper that removes or, in a dry run, only records.
 import { setImmediate } from 'node:timers/promises';
 import type { Digest } from '../../oci/digest.ts';
-import { keysOf } from '../../state/store.ts';
+import { type Expectation, keysOf } from '../../state/store.ts';
 import { type BlobLink, type TagLink, unlinkBlob, unlinkManifest, unlinkTag } from '../links.ts';
 import { holderKey, holdersKey, linkKey, type ManifestRecord, memberKey, tagKey } from '../records.ts';
 import type { HostedStore } from '../store.ts';
@@ -51,7 +51,7 @@ export function countVisits({
   };
 }
 
-/** Everything that removes is to be called inside `withLock`. */
+/** Everything that removes links is to be called inside `withLock`, with its store. */
 interface Sweeper {
   /** Bytes freed on disk. */
   readonly freedBytes: number;
@@ -59,13 +59,17 @@ interface Sweeper {
   isRemoved(key: string): boolean;
   /** By `linkKey`: the record after all removals so far. */
   findManifest(key: string): Promise<ManifestRecord | undefined>;
-  removeTag(link: TagLink): Promise<void>;
-  removeManifest(target: {
-    readonly repository: string;
-    readonly digest: Digest;
-    readonly record: ManifestRecord;
-  }): Promise<void>;
-  removeBlob(link: BlobLink): Promise<void>;
+  removeTag(locked: HostedStore, link: TagLink): Promise<void>;
+  removeManifest(
+    locked: HostedStore,
+    target: {
+      readonly repository: string;
+      readonly digest: Digest;
+      readonly record: ManifestRecord;
+    },
+  ): Promise<void>;
+  /** Throws RecordConflict where the link is not as expected. */
+  removeBlob(locked: HostedStore, link: BlobLink, expected: Expectation): Promise<void>;
   /** Removes content that is not needed. */
   removeContent(content: { readonly digest: Digest; readonly size: number }): Promise<void>;
 }
@@ -83,13 +87,13 @@ export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
     },
     isRemoved: () => false,
     findManifest: key => store.records.manifests.find(key),
-    removeTag: link => unlinkTag(store, link, startedAt),
-    async removeManifest({ repository, digest, record }) {
-      await unlinkManifest(store, repository, digest, record);
+    removeTag: (locked, link) => unlinkTag(locked, link, startedAt),
+    async removeManifest(locked, { repository, digest, record }) {
+      await unlinkManifest(locked, repository, digest, record);
       await noteFreed({ digest, size: record.size });
     },
-    async removeBlob(link) {
-      await unlinkBlob(store, link);
+    async removeBlob(locked, link, expected) {
+      await unlinkBlob(locked, link, expected);
       await noteFreed(link);
     },
     async removeContent(content) {
@@ -119,18 +123,18 @@ export function createDryRun({ records }: HostedStore, startedAt: Date): Sweeper
       const record = removed.has(key) ? undefined : await records.manifests.find(key);
       return record && untagged.has(key) ? { ...record, untaggedAt: startedAt.toISOString() } : record;
     },
-    async removeTag({ repository, tag, digest }) {
+    async removeTag(_, { repository, tag, digest }) {
       removed.add(tagKey(repository, tag));
       removed.add(memberKey(repository, digest, tag));
       untagged.add(linkKey(repository, digest));
     },
-    async removeManifest({ repository, digest, record }) {
+    async removeManifest(_, { repository, digest, record }) {
       removed.add(linkKey(repository, digest));
       removed.add(holderKey(digest, 'manifest', repository));
       for (const child of record.references) removed.add(memberKey(repository, child, digest));
       await noteFreed({ digest, size: record.size });
     },
-    async removeBlob(link) {
+    async removeBlob(_, link) {
       removed.add(holderKey(link.digest, 'blob', link.repository));
       await noteFreed(link);
     },

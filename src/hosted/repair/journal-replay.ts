@@ -75,10 +75,10 @@ async function removeManifest({ store, removed }: RebuildRun, key: string, goneA
 }
 
 async function removeBlob({ store, removed }: RebuildRun, key: string, goneAt: string): Promise<void> {
-  const record = await store.records.blobs.get(key);
+  const { record, expected } = await store.records.blobs.expecting(key);
   if (!record || record.pushedAt > goneAt) return;
   const [repository, digest] = splitLink(key);
-  await unlinkBlob(store, { repository, digest, size: record.size });
+  await unlinkBlob(store, { repository, digest, size: record.size }, expected);
   removed.blobs += 1;
 }
 
@@ -91,7 +91,7 @@ async function restoreBlob(
   const record = await store.records.blobs.get(key);
   if (record && record.pushedAt >= pushedAt) return;
   if ((await store.content.find(digest))?.size !== size) return void lost.push(key);
-  await linkBlob(store, { repository, digest, size }, new Date(pushedAt));
+  await linkBlob(store, { repository, digest, size }, { at: new Date(pushedAt) });
   if (!record) rebuilt.blobs += 1;
 }
 

@@ -110,7 +110,7 @@ async function recoverManifests(run: RebuildRun, strays: readonly Digest[], repo
     for (const { digest: blob, size } of found.document.blobs) {
       const isThere = (await content.find(blob))?.size === size;
       if (!isThere || (await records.blobs.get(linkKey(repository, blob)))) continue;
-      await linkBlob(store, { repository, digest: blob, size }, at);
+      await linkBlob(store, { repository, digest: blob, size }, { at });
       recovered.blobs += 1;
     }
     await linkManifest(store, { repository, digest, tags: [], ...found }, at);

@@ -3,9 +3,10 @@ import type { ByteRange } from '../../oci/bytes.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { parseRepository } from '../../oci/reference.ts';
+import { repeatOnConflict } from '../../state/store.ts';
 import { findBlob, linkBlob, unlinkBlob } from '../links.ts';
-import { holderKey, linkKey, memberKey } from '../records.ts';
-import type { HostedStore } from '../store.ts';
+import { BLOBS, holderKey, linkKey, memberKey } from '../records.ts';
+import { type HostedStore, refuseFullDisk } from '../store.ts';
 
 export interface HostedBlobs {
   /** The size in bytes. Throws BLOB_UNKNOWN unless this repository links the blob. */
@@ -49,9 +50,11 @@ export function createBlobs(store: HostedStore): HostedBlobs {
 
   async function mountNow(repository: string, digest: Digest, source: MountSource): Promise<boolean> {
     for (const candidate of [repository, ...(await sourcesOf(digest, source))]) {
+      // While its link is as it was read, the content stays.
+      const { expected } = await records.blobs.expecting(linkKey(candidate, digest));
       const blob = await findBlob(store, candidate, digest);
-      if (blob) {
-        await linkBlob(store, { repository, digest, size: blob.size });
+      if (blob && expected.value) {
+        await linkBlob(store, { repository, digest, size: blob.size }, { expected: [expected] });
         return true;
       }
     }
@@ -65,17 +68,17 @@ export function createBlobs(store: HostedStore): HostedBlobs {
     return (from === undefined ? others : [from, ...others]).filter(isReadable);
   }
 
-  async function deleteNow(repository: string, digest: Digest): Promise<void> {
-    const key = linkKey(repository, digest);
-    if (!(await records.blobs.has(key))) throw unknownBlob(repository, digest);
+  async function deleteNow(locked: HostedStore, repository: string, digest: Digest): Promise<void> {
+    const { record, expected } = await records.blobs.expecting(linkKey(repository, digest));
+    if (!expected.value) throw unknownBlob(repository, digest);
     const prefix = memberKey(repository, digest);
     const [parent] = await records.references.list({ prefix, limit: 1 });
     if (parent !== undefined) {
       throw new RegistryError('UNSUPPORTED', `the manifest ${parent.slice(prefix.length)} refers to ${digest}`);
     }
     // Unreadable records are deleted as well.
-    const { size } = (await records.blobs.find(key)) ?? (await content.find(digest)) ?? { size: 0 };
-    await unlinkBlob(store, { repository, digest, size });
+    const { size } = record ?? (await content.find(digest)) ?? { size: 0 };
+    await unlinkBlob(locked, { repository, digest, size }, expected);
   }
 
   return {
@@ -94,13 +97,17 @@ export function createBlobs(store: HostedStore): HostedBlobs {
     },
     async mount(repository, digest, source) {
       parseRepository(repository);
-      return store.withLock(() => mountNow(repository, digest, source));
+      return refuseFullDisk(() => repeatOnConflict(isLink, () => mountNow(repository, digest, source)));
     },
     async delete(repository, digest) {
       if (!options.deletes.blobs) throw new RegistryError('UNSUPPORTED', 'blobs cannot be deleted from this registry');
-      await store.withLock(() => deleteNow(repository, digest));
+      await store.withLock(repository, locked => repeatOnConflict(isLink, () => deleteNow(locked, repository, digest)));
     },
   };
+}
+
+function isLink({ collection }: { readonly collection: string }): boolean {
+  return collection === BLOBS;
 }
 
 function unknownBlob(repository: string, digest: Digest): RegistryError {

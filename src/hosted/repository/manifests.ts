@@ -83,22 +83,22 @@ export function createManifests(store: HostedStore): HostedManifests & { restore
     await content.ingest(ReadableStream.from([raw]), { digest, size: raw.byteLength }).done;
   }
 
-  async function deleteNow(repository: string, digest: Digest): Promise<void> {
+  async function deleteNow(locked: HostedStore, repository: string, digest: Digest): Promise<void> {
     const record = await findManifestRecord(store, repository, digest);
     if (!record) throw await absent(records, repository, 'MANIFEST_UNKNOWN', `manifest ${digest}`);
     await refuseRemoval(store, repository, digest);
-    await unlinkManifest(store, repository, digest, record);
+    await unlinkManifest(locked, repository, digest, record);
   }
 
   return {
     async restore(digest) {
       const manifest = parsed.get(digest);
       if (!manifest) return false;
-      return store.withLock(async () => {
-        if (!(await store.isNeeded(digest))) return false;
+      const isRestored = await store.ifNeeded(digest, async () => {
         await keep(manifest.raw, digest);
         return true;
       });
+      return isRestored ?? false;
     },
     async get(repository, digest) {
       await store.recentAccess.touch(linkKey(repository, digest));
@@ -116,11 +116,12 @@ export function createManifests(store: HostedStore): HostedManifests & { restore
       await check(link);
       const missing = await store.withLease(link.digest, async lease => {
         await keep(push.raw, link.digest);
-        return store.withLock(async () => {
+        const checkAndLink = async (locked: HostedStore) => {
           const missing = await check(link);
-          await linkManifest(store, link);
+          await linkManifest(locked, link);
           return missing;
-        }, lease);
+        };
+        return store.withLock(repository, checkAndLink, lease);
       });
       const { digest, size, document } = link;
       return { digest, mediaType: document.mediaType, size, subject: document.subject?.digest, missing };
@@ -129,7 +130,7 @@ export function createManifests(store: HostedStore): HostedManifests & { restore
       if (!options.deletes.manifests) {
         throw new RegistryError('UNSUPPORTED', 'manifests cannot be deleted from this registry');
       }
-      await store.withLock(() => deleteNow(repository, digest));
+      await store.withLock(repository, locked => deleteNow(locked, repository, digest));
     },
   };
 }

@@ -42,6 +42,16 @@ export const peaceful = fc.oneof(
   untaggings,
   collections,
 );
+export const content = { kind: 'pushBlob', repository: 'local/a', blob: 1 } as const;
+const several = fc.constantFrom(...REPOSITORIES, 'local/b');
+const one = fc.constant(1);
+/** Content that goes from repository to repository, and is deleted in others at the same time. */
+export const moving = fc.oneof(
+  { weight: 4, arbitrary: fc.record({ kind: kind('mount'), repository: several, from: several, blob: one }) },
+  { weight: 4, arbitrary: fc.record({ kind: kind('deleteBlob'), repository: several, blob: one }) },
+  { weight: 2, arbitrary: fc.record({ kind: kind('pushBlob'), repository: several, blob: one }) },
+  { weight: 1, arbitrary: fc.constant(collecting) },
+);
 export const any = fc.oneof({ weight: 4, arbitrary: peaceful }, deletions);
 
 type Of<A> = A extends fc.Arbitrary<infer T> ? T : never;

@@ -14,7 +14,7 @@ export interface Document {
 
 export const BLOBS = ['config', 'layer one', 'layer two', 'layer three'].map(bytes);
 
-export const REPOSITORIES = ['local/a', 'local/a-b'] as const;
+export const REPOSITORIES: readonly string[] = ['local/a', 'local/a-b'];
 export const TAGS = ['t1', 't2', 'fixed'] as const;
 
 const blob = (i: number) => BLOBS[i] ?? bytes('none');

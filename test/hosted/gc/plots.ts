@@ -20,6 +20,13 @@ export function phasesOf(action: fc.Arbitrary<Action>) {
   return fc.array(fc.record({ actions, faults }), { minLength: 1, maxLength: 3 });
 }
 
+/** Everything may wait for long, right before any of its steps. */
+export function pausingPhasesOf(action: fc.Arbitrary<Action>) {
+  const pauses = fc.array(fc.tuple(fc.nat(60), fc.integer({ min: 5, max: 60 })), { minLength: 1, maxLength: 5 });
+  const actions = fc.array(action, { minLength: 2, maxLength: 6, size: 'max' });
+  return fc.array(fc.record({ actions, faults: fc.record({ pauses }) }), { minLength: 1, maxLength: 2 });
+}
+
 const every = { repositories: ['**'], tags: ['*'] };
 
 const policies: fc.Arbitrary<Partial<GcPolicy>> = fc.record({

@@ -43,7 +43,8 @@ export async function play(
     const earlier = await contentsOf(environment.records);
     const replicas = environment.replicas?.records ?? [environment.records];
     // The first one alone meets faults: the others have to go on.
-    const gates = replicas.map((_, at) => createGate(scheduler, at === 0 ? phase.faults : {}));
+    const { pauses = [] } = phase.faults;
+    const gates = replicas.map((_, at) => createGate(scheduler, at === 0 ? phase.faults : { pauses }));
     const registries: Registry[] = [];
     for (const [at, gate] of gates.entries()) registries.push(await open(environment, policy, { gate, at }));
     const events = await workAtOnce(environment, registries, phase.actions, gates);

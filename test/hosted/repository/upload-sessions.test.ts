@@ -215,9 +215,9 @@ describe('blobs that arrive together', () => {
 
   test('are linked by one write, and each counts once', async () => {
     const accounted: number[] = [];
-    const account: Quota['account'] = async (_repository, _digest, bytes) => {
+    const account: Quota['account'] = async (_repository, bytes, write) => {
       accounted.push(bytes);
-      return [];
+      await write({ changes: [], expected: [] });
     };
     expect(await linkAll(account)).toEqual(Array.from({ length: 4 }, () => 'fulfilled'));
     expect([writes.length, accounted]).toEqual([1, [3]]);
@@ -226,10 +226,10 @@ describe('blobs that arrive together', () => {
 
   test('are linked as far as they may be, where not all may', async () => {
     let used = 0;
-    const account: Quota['account'] = async (_repository, _digest, bytes) => {
+    const account: Quota['account'] = async (_repository, bytes, write) => {
       if (used + bytes > 2) throw new Error('too much');
       used += bytes;
-      return [];
+      await write({ changes: [], expected: [] });
     };
     expect(await linkAll(account)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled']);
     expect(await place.records.list('hosted.blob', { limit: 9 })).toHaveLength(2);
