@@ -36,6 +36,8 @@ type TarPart =
 const MAX_EXTENSION_BYTES = 1024 * 1024;
 /** Types without content, whatever their size field says. */
 const HEADER_ONLY = /^[1-6]$/;
+const SPACE = 0x20;
+const ZERO = 0x30;
 const SPARSE = 'S';
 const SPARSE_FLAG_AT = 482;
 const SPARSE_BLOCK_FLAG_AT = 504;
@@ -201,20 +203,27 @@ function textAt(bytes: Uint8Array, start: number, length: number): string {
 /** Up to the first zero. */
 function textOf(bytes: Uint8Array): string {
   const end = bytes.indexOf(0);
-  return Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('latin1');
+  return Buffer.from(bytes.buffer, bytes.byteOffset, end < 0 ? bytes.byteLength : end).toString('latin1');
 }
 
 /** Octal or, where the first bit is set, base-256. Anything else is 0, as for most readers. */
 function numberAt(bytes: Uint8Array, start: number, length: number): number {
-  const field = bytes.subarray(start, start + length);
-  const first = field[0] ?? 0;
+  const first = bytes[start] ?? 0;
+  const end = start + length;
   if (first >= 0x80) {
     // None of the fields that we read can be negative.
     if ((first & 0x40) !== 0) return -1;
-    return field.subarray(1).reduce((sum, byte) => sum * 256 + byte, first & 0x3f);
+    return bytes.subarray(start + 1, end).reduce((sum, byte) => sum * 256 + byte, first & 0x3f);
   }
-  const octal = /^[ \0]*([0-7]+)/.exec(Buffer.from(field).toString('latin1'))?.[1];
-  return octal === undefined ? 0 : Number.parseInt(octal, 8);
+  let at = start;
+  while (at < end && (bytes[at] === SPACE || bytes[at] === 0)) at += 1;
+  let value = 0;
+  for (; at < end; at += 1) {
+    const digit = (bytes[at] ?? 0) - ZERO;
+    if (digit < 0 || digit > 7) break;
+    value = value * 8 + digit;
+  }
+  return value;
 }
 
 function numberOf(text: string | undefined): number | undefined {
