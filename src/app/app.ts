@@ -265,7 +265,7 @@ async function openAll(
   const usage = closing(createUsage({ records, now, log }));
   const scans = closing(
     await createScanning({
-      ...{ config, log, now, records: ownRecords, ledger, builds: building.builds },
+      ...{ config, log, now, records, ledger, builds: building.builds },
       ...{ origins: pulling.origins, withToken: pulling.withToken },
       environment: deps.environment ?? {},
       onEnded: ({ platforms }) => usage.count('scans', { caller: '', platform: platforms.join(',') }),

@@ -1,5 +1,7 @@
-// Vulnerability scans of images: one per subject for all its requesters, a few at a time, resumed after a restart.
+// Vulnerability scans of images: one per subject for all its requesters, a few at a time, resumed after a restart. Processes that share their
+// records share scans: whichever holds the lock on a scan works on it, and another one takes over what a dead one left.
 import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import type { Logger } from 'pino';
 import { z } from 'zod';
@@ -7,7 +9,7 @@ import { createLogTail, type LogTail } from '../builds/progress.ts';
 import { createNotifier } from '../builds/queue/notifier.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { createCollection } from '../state/collection.ts';
-import type { RecordStore } from '../state/store.ts';
+import { type Change, isTransient, type Lock, RecordConflict, type RecordStore } from '../state/store.ts';
 import { hasScanEnded, type ScanRecord, scanIdSchema, scanRecordSchema } from './record.ts';
 import { summarize } from './report.ts';
 import { ScanFailure, type ScannedImage, type Scanner } from './scanner.ts';
@@ -62,8 +64,15 @@ interface ScansDeps {
   readonly policy: ScansPolicy;
   readonly now: () => Date;
   readonly log: Logger;
+  /** How often to look for what other processes have left. */
+  readonly lookMs?: number;
 }
 
+const LOOK_MS = 5_000;
+/** How often those who wait look for the end of a scan of another process. */
+const WAIT_MS = 500;
+/** How long a scan is not taken over after the death of its process. */
+const LEASE = { ttlMs: 8_000 } as const;
 /** The maximum time from `open` to `start`: after that the request has failed. */
 const START_MS = 60_000;
 const MAX_VULNERABILITIES = 1000;
@@ -82,7 +91,9 @@ export async function createScans({
   policy,
   now,
   log,
+  lookMs = LOOK_MS,
 }: ScansDeps): Promise<Scans> {
+  const { locks } = records;
   const scans = createCollection({ store: records, name: 'scan', schema: scanRecordSchema });
   const attempts = createCollection({ store: records, name: 'scan-attempt', schema: scanIdSchema });
   const callers = createCollection({ store: records, name: 'scan-caller', schema: z.literal(true) });
@@ -94,15 +105,13 @@ export async function createScans({
   const ended = createNotifier();
   /** By id: the queued and running scans of this process. */
   const jobs = new Map<string, Promise<void>>();
-  let opening: Promise<unknown> = Promise.resolve();
 
   const expiry = () => ({ expiresAt: new Date(now().getTime() + policy.keepMs) });
 
-  async function openOne({ key, ...subject }: ScanSubject): Promise<ScanRecord> {
-    const hex = createHash('sha256').update(JSON.stringify(key)).digest('hex').slice(0, 16);
+  async function openOne(hex: string, subject: Omit<ScanSubject, 'key'>, { fence }: Lock): Promise<ScanRecord> {
     const latestId = await attempts.find(hex);
     const latest = latestId === undefined ? undefined : await scans.find(latestId);
-    if (latest && isUsable(latest)) {
+    if (latest && (await isUsable(latest))) {
       const { caller } = subject;
       if (caller !== '' && caller !== latest.caller) await callers.put(callerKey(latest.id, caller), true, expiry());
       return latest;
@@ -114,21 +123,31 @@ export async function createScans({
     const id = `sc-${hex}_${Number(latestId?.split('_').at(-1) ?? 0) + 1}`;
     const record = scanRecordSchema.parse({ ...subject, id, status: 'queued', createdAt: now().toISOString() });
     const ofBuild = subject.buildId === undefined ? [] : [builds.putting(subject.buildId, id, expiry())];
-    await records.write([scans.putting(id, record, expiry()), attempts.putting(hex, id, expiry()), ...ofBuild]);
+    const changes = [scans.putting(id, record, expiry()), attempts.putting(hex, id, expiry()), ...ofBuild];
+    await records.write(changes, { expected: fence });
     return record;
   }
 
-  function isUsable(scan: ScanRecord): boolean {
-    if (!hasScanEnded(scan)) return jobs.has(scan.id) || Date.parse(scan.createdAt) + START_MS > now().getTime();
+  async function isUsable(scan: ScanRecord): Promise<boolean> {
+    if (!hasScanEnded(scan))
+      return (await isUnderWay(scan.id)) || Date.parse(scan.createdAt) + START_MS > now().getTime();
     const endedAt = Date.parse(scan.endedAt ?? scan.createdAt);
     return scan.status === 'succeeded' && endedAt + policy.freshMs > now().getTime();
   }
 
+  async function isUnderWay(id: string): Promise<boolean> {
+    return jobs.has(id) || (locks.areShared && (await unfinished.has(id)));
+  }
+
+  /** Unless this process or another one is at it. */
   function begin(id: string, token: string): void {
     if (jobs.has(id)) return;
-    const job = work(id, token)
+    const job = locks
+      .withFreeLock(`scan/${id}`, lock => work(id, token, lock), LEASE)
       .catch(error => {
-        if (!closing.signal.aborted) log.error({ err: error, scan: id }, 'the result of a scan cannot be stored');
+        const isKnown = error instanceof RecordConflict || (locks.areShared && isTransient(error));
+        if (!closing.signal.aborted && !isKnown)
+          log.error({ err: error, scan: id }, 'the result of a scan cannot be stored');
       })
       .finally(() => {
         jobs.delete(id);
@@ -137,44 +156,54 @@ export async function createScans({
     jobs.set(id, job);
   }
 
-  async function work(id: string, token: string): Promise<void> {
+  async function work(id: string, token: string, lock: Lock): Promise<void> {
+    const record = await scans.find(id);
+    // Another process has ended it, or its record has expired.
+    if (!record || hasScanEnded(record)) return void (await unfinished.delete(id));
     const logged = createLogTail(MAX_LOG);
+    const signal = AbortSignal.any([closing.signal, lock.lost]);
     try {
-      const image = await openImage(token, closing.signal);
-      await limit(() => scan(id, image, logged));
+      const image = await openImage(token, signal);
+      await limit(() => scan(id, image, { logged, lock, signal }));
     } catch (error) {
-      closing.signal.throwIfAborted();
+      signal.throwIfAborted();
+      if (error instanceof RecordConflict) throw error;
       if (!(error instanceof ScanFailure || error instanceof RegistryError))
         log.error({ err: error, scan: id }, 'a scan failed');
-      await finish(id, { status: 'failed', reason: reasonOf(error), logs: logged.text });
+      await finish(id, { status: 'failed', reason: reasonOf(error), logs: logged.text }, lock);
     }
   }
 
-  async function scan(id: string, image: ScannedImage, logged: LogTail): Promise<void> {
-    closing.signal.throwIfAborted();
+  async function scan(id: string, image: ScannedImage, { logged, lock, signal }: Scanning): Promise<void> {
+    signal.throwIfAborted();
     if (!scanner) throw new ScanFailure('no scanner is configured any more (scans in veneer.yaml)');
-    await update(id, { status: 'running', startedAt: now().toISOString() });
-    const { found, spdx } = await scanner(image, logged.add, closing.signal);
+    await update(id, { status: 'running', startedAt: now().toISOString() }, lock);
+    const { found, spdx } = await scanner(image, logged.add, signal);
     const isStored = spdx !== undefined && spdx.length <= MAX_SPDX;
-    if (isStored) await sboms.put(id, spdx, expiry());
+    if (isStored) await records.write([sboms.putting(id, spdx, expiry())], { expected: lock.fence });
     else if (spdx !== undefined) logged.add(`the SBOM has more than ${MAX_SPDX} characters, and is not stored`);
     const platforms = image.images.map(({ platform }) => platform);
     const result = { ...summarize(found, MAX_VULNERABILITIES), platforms, digest: image.digest, logs: logged.text };
-    await finish(id, { status: 'succeeded', ...result });
+    await finish(id, { status: 'succeeded', ...result }, lock);
   }
 
-  async function update(id: string, change: Partial<ScanRecord>): Promise<ScanRecord | undefined> {
+  async function update(
+    id: string,
+    change: Partial<ScanRecord>,
+    { fence }: Lock,
+    more: readonly Change[] = [],
+  ): Promise<ScanRecord | undefined> {
     const record = await scans.find(id);
     if (!record) return undefined;
     const changed = { ...record, ...change };
-    await scans.put(id, changed, expiry());
+    await records.write([scans.putting(id, changed, expiry()), ...more], { expected: fence });
     return changed;
   }
 
-  async function finish(id: string, change: Partial<ScanRecord>): Promise<void> {
-    const record = await update(id, { ...change, endedAt: now().toISOString() });
-    await unfinished.delete(id);
-    if (!record) return;
+  async function finish(id: string, change: Partial<ScanRecord>, lock: Lock): Promise<void> {
+    const end = { ...change, endedAt: now().toISOString() };
+    const record = await update(id, end, lock, [unfinished.deleting(id)]);
+    if (!record) return void (await unfinished.delete(id));
     log.info(
       { scan: id, image: record.image, status: record.status, counts: record.counts, reason: record.reason },
       'scan ended',
@@ -182,15 +211,28 @@ export async function createScans({
     if (record.status === 'succeeded') onEnded?.(record);
   }
 
-  for (const { key, value } of await unfinished.entries({ limit: MAX_RESUMED })) begin(key, value);
+  async function beginUnfinished(): Promise<void> {
+    for (const { key, value } of await unfinished.entries({ limit: MAX_RESUMED })) begin(key, value);
+  }
+
+  async function keepLooking(): Promise<void> {
+    for (;;) {
+      await delay(lookMs, undefined, { signal: closing.signal, ref: false });
+      await beginUnfinished().catch(error => {
+        if (!isTransient(error)) log.error({ err: error }, 'unfinished scans cannot be read');
+      });
+    }
+  }
+
+  await beginUnfinished();
+  if (locks.areShared) keepLooking().catch(() => {});
 
   return {
     isAvailable: scanner !== undefined,
-    open(subject) {
-      // Sequential, so that equal subjects get one scan.
-      const opened = opening.then(() => openOne(subject));
-      opening = opened.catch(() => {});
-      return opened;
+    open({ key, ...subject }) {
+      const hex = createHash('sha256').update(JSON.stringify(key)).digest('hex').slice(0, 16);
+      // Equal subjects get one scan.
+      return locks.withLock(`scan-open/${hex}`, lock => openOne(hex, subject, lock));
     },
     async start(id, token) {
       const record = await scans.find(id);
@@ -202,8 +244,14 @@ export async function createScans({
     wasRequestedBy: (id, caller) => callers.has(callerKey(id, caller)),
     findOfBuild: buildId => builds.find(buildId),
     async wait(id, signal) {
-      while (jobs.has(id)) await ended.wait(signal);
-      return scans.find(id);
+      for (;;) {
+        while (jobs.has(id)) await ended.wait(signal);
+        const record = await scans.find(id);
+        const isOver = !record || hasScanEnded(record) || closing.signal.aborted || !(await isUnderWay(id));
+        if (isOver) return record;
+        await delay(WAIT_MS, undefined, { signal: AbortSignal.any([signal, closing.signal]) }).catch(() => {});
+        signal.throwIfAborted();
+      }
     },
     findSpdx: id => sboms.find(id),
     async close() {
@@ -211,6 +259,12 @@ export async function createScans({
       await Promise.all(jobs.values());
     },
   };
+}
+
+interface Scanning {
+  readonly logged: LogTail;
+  readonly lock: Lock;
+  readonly signal: AbortSignal;
 }
 
 function callerKey(id: string, caller: string): string {
