@@ -1,9 +1,10 @@
 // Replicas behind a balancer, which gives every request of a client to another one. First what the specification asks of one registry; then
-// clients that pull and push while replicas are killed and PostgreSQL is restarted.
+// clients that pull and push while a replica is killed, and PostgreSQL and S3 are away.
 import { randomInt } from 'node:crypto';
-import { rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { Agent } from 'node:http';
 import { dirname, join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import { testBlobs } from '../conformance/blobs.ts';
@@ -16,6 +17,7 @@ import { createSend } from '../support/server.ts';
 import { findMissingTools } from './support/clients.ts';
 import { FLEET_COMMANDS, type Fleet, startFleet } from './support/fleet.ts';
 import { type Clients, PUSHERS, startClients } from './support/fleet-clients.ts';
+import type { ObjectServer } from './support/object-store.ts';
 import { PG_DUMP } from './support/postgres.ts';
 import { run } from './support/process.ts';
 
@@ -69,10 +71,10 @@ describe.skipIf(missing)(`a fleet${missing ? ` (${missing})` : ''}`, { timeout: 
       await expectKept(fleet, clients);
     });
 
-    test('so does a restart of PostgreSQL', async () => {
+    test('so do a restart of PostgreSQL and ten seconds without S3, at the same time', async () => {
       const clients = startClients(fleet, 'second');
       await clients.waitForBytes();
-      clients.holdTries(fleet.postgres.stop().then(fleet.postgres.start));
+      clients.holdTries(Promise.all([fleet.postgres.stop().then(fleet.postgres.start), refuse(fleet.objects, 10_000)]));
       await clients.finish();
       await expectKept(fleet, clients);
     });
@@ -85,13 +87,14 @@ describe.skipIf(missing)(`a fleet${missing ? ` (${missing})` : ''}`, { timeout: 
     const after = startClients(fleet, 'after', 0);
     await after.finish();
 
-    for (const replica of fleet.replicas) await replica.kill();
+    await Promise.all(fleet.replicas.map(replica => replica.kill()));
     await fleet.postgres.query('DROP SCHEMA veneer CASCADE');
-    await rm(fleet.shared, { recursive: true });
+    for (const name of await readdir(fleet.objects.folder))
+      await rm(join(fleet.objects.folder, name), { recursive: true });
     for (const replica of fleet.replicas) await replica.clear();
 
     await type(fleet, 'Restore');
-    for (const replica of fleet.replicas) await replica.start();
+    await Promise.all(fleet.replicas.map(replica => replica.start()));
     await expectKept(fleet, before);
     const [path = ''] = after.acknowledged.keys();
     const lost = await fetch(`http://127.0.0.1:${fleet.port}${path}`, {
@@ -104,11 +107,18 @@ describe.skipIf(missing)(`a fleet${missing ? ` (${missing})` : ''}`, { timeout: 
   });
 });
 
+/** It is away, and comes back with all that it has acknowledged. */
+async function refuse(objects: ObjectServer, forMs: number): Promise<void> {
+  await objects.kill();
+  await wait(forMs);
+  await objects.start();
+}
+
 /** Runs a block of docs/operations.md, with the places of the fleet. */
 async function type(fleet: Fleet, heading: string): Promise<void> {
   const block = listBlocks().find(({ name }) => name === `docs/operations.md: ${heading}`);
   const code = (block?.code ?? '')
-    .replaceAll('/srv/veneer', fleet.shared)
+    .replaceAll('/srv/veneer', fleet.objects.folder)
     .replaceAll('/backup', join(fleet.folder, 'backup'));
   const env = { DATABASE: fleet.postgres.url, PATH: `${dirname(PG_DUMP)}:${process.env.PATH}` };
   await run('bash', ['-euo', 'pipefail', '-c', code], { env });

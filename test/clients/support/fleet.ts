@@ -1,12 +1,13 @@
-// Three Veneers at one PostgreSQL and with folders of content that they share, and nginx before them, as deploy/nginx-replicas.conf has it.
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+// Three Veneers at one PostgreSQL and one bucket, and nginx before them, as deploy/nginx-replicas.conf has it.
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
+import { OBJECT_STORE_COMMANDS, OBJECT_STORE_KEY, type ObjectServer, startObjectStore } from './object-store.ts';
 import { POSTGRES_COMMANDS, type Postgres, startPostgres } from './postgres.ts';
 import { checkUrl, findFreePort, type Killable, run, startProcess } from './process.ts';
 
-export const FLEET_COMMANDS = [...POSTGRES_COMMANDS, 'nginx'];
+export const FLEET_COMMANDS = [...POSTGRES_COMMANDS, ...OBJECT_STORE_COMMANDS, 'nginx'];
 
 const REPLICAS = ['a', 'b', 'c'];
 
@@ -22,8 +23,7 @@ export interface Fleet {
   readonly postgres: Postgres;
   readonly replicas: readonly Replica[];
   readonly folder: string;
-  /** The content that they share. */
-  readonly shared: string;
+  readonly objects: ObjectServer;
   /** The requests so far: which replicas were asked for each of them, one after another, and how the last answered. */
   readAccess(): Promise<readonly Access[]>;
   close(): Promise<void>;
@@ -47,10 +47,11 @@ interface Access {
 
 export async function startFleet(settings: object = {}): Promise<Fleet> {
   const folder = await mkdtemp(join(tmpdir(), 'veneer-fleet-'));
-  const [postgres, registry] = await Promise.all([startPostgres(), startRegistry()]);
+  const [postgres, objects, registry] = await Promise.all([startPostgres(), startObjectStore(), startRegistry()]);
   const shared = {
     upstreams: { lab: { url: registry.url } },
     state: { postgres: { url: postgres.url, replicas: true } },
+    content: { s3: { endpoint: objects.endpoint, bucket: objects.bucket, upstreams: true } },
     trustedProxies: { addresses: ['127.0.0.1'] },
     access: { credentialKeys: ['the same thirty-two characters !'] },
     builds: { backends: ['embedded'] },
@@ -61,11 +62,11 @@ export async function startFleet(settings: object = {}): Promise<Fleet> {
   for (const replica of replicas) await replica.start();
   const rights = ['--pull', '**', '--push', '**', '--delete', '**'];
   const create = ['--config', join(folder, 'a.yaml'), 'token', 'create', '--json', ...rights];
-  const { token } = JSON.parse(await run(process.execPath, ['src/main.ts', ...create]));
+  const { token } = JSON.parse(await run(process.execPath, ['src/main.ts', ...create], { env: OBJECT_STORE_KEY }));
   const balancer = await startBalancer(folder, replicas);
 
   return {
-    ...{ folder, shared: join(folder, 'shared'), postgres, registry, replicas, port: balancer.port },
+    ...{ folder, objects, postgres, registry, replicas, port: balancer.port },
     ...{ username: 'ci', password: token, authorization: `Basic ${Buffer.from(`ci:${token}`).toString('base64')}` },
     async readAccess() {
       const lines = (await readFile(join(folder, 'access.log'), 'utf8')).trim().split('\n');
@@ -78,6 +79,7 @@ export async function startFleet(settings: object = {}): Promise<Fleet> {
       await balancer.process.stop();
       await Promise.all(replicas.map(replica => replica.kill()));
       await registry.close();
+      await objects.close();
       await postgres.close();
       await rm(folder, { recursive: true });
     },
@@ -86,14 +88,6 @@ export async function startFleet(settings: object = {}): Promise<Fleet> {
 
 async function createReplica(folder: string, name: string, settings: object): Promise<Replica> {
   const dataDir = join(folder, name);
-  const makeDirectory = async () => {
-    await mkdir(dataDir);
-    for (const shared of ['hosted', 'tokens', 'rules']) {
-      await mkdir(join(folder, 'shared', shared), { recursive: true });
-      await symlink(join(folder, 'shared', shared), join(dataDir, shared));
-    }
-  };
-  await makeDirectory();
   const config = join(folder, `${name}.yaml`);
   await writeFile(config, JSON.stringify({ dataDir, ...settings }));
   const address = `127.0.0.1:${await findFreePort()}`;
@@ -105,12 +99,12 @@ async function createReplica(folder: string, name: string, settings: object): Pr
     },
     async start() {
       running = await startProcess(process.execPath, ['src/main.ts', '--config', config, '--listen', address], {
+        env: OBJECT_STORE_KEY,
         checkReady: () => checkUrl(`http://${address}/health/ready`),
       });
     },
     async clear() {
       await rm(dataDir, { recursive: true });
-      await makeDirectory();
     },
     readOutput: () => running?.readOutput() ?? '',
   };
