@@ -1,5 +1,5 @@
 // The limit of rows of blobs: a server that does no more with a blob than every registry in Node must. A push is hashed, its blocks get sums, and
-// its file is synced; a pull reads the file into two buffers and checks the sums.
+// its file is synced; a pull reads the file into two buffers and checks the sums. With an upstream, a pull takes the same from there, and passes it on.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { type FileHandle, open } from 'node:fs/promises';
@@ -7,6 +7,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { crc32 } from 'node:zlib';
+import { request } from 'undici';
 
 // As Veneer has them: src/main.ts.
 setFlagsFromString('--heap-growing-percent=80');
@@ -16,10 +17,20 @@ const BLOCK_BYTES = 64 * 1024;
 const BUFFER_BYTES = 512 * 1024;
 const MAX_WAITING_BYTES = 256 * 1024;
 
-const [, , directory = '.'] = process.argv;
+const [, , directory = '.', upstream] = process.argv;
+const digestIn = (pathname: string) => pathname.slice(pathname.lastIndexOf('/') + 1);
 const pathOf = (digest: string) => join(directory, digest.replace(':', '-'));
 
-async function push(request: IncomingMessage, response: ServerResponse, digest: string): Promise<void> {
+async function push(incoming: IncomingMessage, response: ServerResponse, digest: string): Promise<void> {
+  response.writeHead((await keep(incoming, digest)) ? 201 : 400).end();
+}
+
+/** Whether the body has the digest: then it is synced. `onPiece` gets each piece once it is hashed. */
+async function keep(
+  body: AsyncIterable<Uint8Array>,
+  digest: string,
+  onPiece: (piece: Uint8Array) => Promise<unknown> | undefined = () => undefined,
+): Promise<boolean> {
   await using file = await open(pathOf(digest), 'w');
   const hash = createHash('sha256');
   let waiting: Uint8Array[] = [];
@@ -33,17 +44,32 @@ async function push(request: IncomingMessage, response: ServerResponse, digest: 
     }
     writing = undefined;
   };
-  for await (const chunk of request) {
+  for await (const chunk of body) {
     hash.update(chunk);
     sumOf(chunk);
     waiting.push(chunk);
     bytes += chunk.byteLength;
     writing ??= write();
     if (bytes >= MAX_WAITING_BYTES) await writing;
+    await onPiece(chunk);
   }
   await writing;
   await file.datasync();
-  response.writeHead(`sha256:${hash.digest('hex')}` === digest ? 201 : 400).end();
+  return `sha256:${hash.digest('hex')}` === digest;
+}
+
+/** The last piece waits for the digest. */
+async function passOn(response: ServerResponse, url: string, digest: string): Promise<void> {
+  const { body, headers } = await request(url);
+  response.writeHead(200, { 'Content-Length': String(headers['content-length']) });
+  let last: Uint8Array = new Uint8Array(0);
+  const isWhole = await keep(body, digest, piece => {
+    const isTaken = response.write(last);
+    last = piece;
+    return isTaken ? undefined : once(response, 'drain');
+  });
+  if (isWhole) response.end(last);
+  else response.destroy();
 }
 
 async function pull(response: ServerResponse, digest: string): Promise<void> {
@@ -73,12 +99,13 @@ function sumOf(bytes: Uint8Array): void {
   for (let at = 0; at < bytes.byteLength; at += BLOCK_BYTES) crc32(bytes.subarray(at, at + BLOCK_BYTES));
 }
 
-const server = createServer((request, response) => {
-  const { pathname, searchParams } = new URL(request.url ?? '/', 'http://bare');
+const server = createServer((incoming, response) => {
+  const { pathname, searchParams } = new URL(incoming.url ?? '/', 'http://bare');
   const answer = async () => {
-    if (request.method === 'POST') response.writeHead(202, { Location: '/v2/upload' }).end();
-    else if (request.method === 'PUT') await push(request, response, searchParams.get('digest') ?? '');
-    else await pull(response, pathname.slice(pathname.lastIndexOf('/') + 1));
+    if (incoming.method === 'POST') response.writeHead(202, { Location: '/v2/upload' }).end();
+    else if (incoming.method === 'PUT') await push(incoming, response, searchParams.get('digest') ?? '');
+    else if (upstream) await passOn(response, `${upstream}${pathname}`, digestIn(pathname));
+    else await pull(response, digestIn(pathname));
   };
   answer().catch(error => response.destroy(error));
 }).listen(0, '127.0.0.1');

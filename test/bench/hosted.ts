@@ -101,15 +101,8 @@ const largeBlobLimit: Benchmark = {
       peer: 'bare server',
     },
   ],
-  async prepare({ directory, stack }) {
-    const file = fileURLToPath(new URL('bare-blobs.ts', import.meta.url));
-    const start = (server: Server) => stack.adopt(server, ({ stop }) => stop());
-    const servers = {
-      veneer: start(await startHost(directory, 'veneer')),
-      peer: start(await startServer({ file: process.execPath, args: [file, directory] })),
-    };
-    const client = stack.adopt(createClient(), ({ close }) => close());
-    const repository = repositoryIn(servers, 'bench/pushed');
+  async prepare(environment) {
+    const { client, repository, servers } = await startBesideBare(environment);
     return async pair => {
       const blob = createBlob(LARGE_MIB * 2 ** 20);
       const pushed = await inSettledTurn(pair, async side => {
@@ -126,6 +119,22 @@ const largeBlobLimit: Benchmark = {
     };
   },
 };
+
+/** Small blobs, beside the same program. */
+function smallBlobsLimit({ name, size, layerBytes, pushes }: Omit<SmallImages, 'pullsOfEach'>): Benchmark {
+  const what = `pushes of blobs of ${size}, 8 at once`;
+  return {
+    rows: [{ name: `push-${name}-limit`, what, unit: 'blobs/s', better: 'higher', peer: 'bare server' }],
+    async prepare(environment) {
+      const { client, repository } = await startBesideBare(environment);
+      return async pair => {
+        const blobs = Array.from({ length: pushes }, () => createBlob(layerBytes));
+        const push = (side: Side) => measureRate(blobs, PARALLEL, blob => pushBlob(client, repository[side], blob));
+        return [await inSettledTurn(pair, push)];
+      };
+    },
+  };
+}
 
 const manifests: Benchmark = {
   rows: [
@@ -151,11 +160,25 @@ export const HOSTED: readonly Benchmark[] = [
   smallImages({ name: '1m', size: '1 MiB', layerBytes: 2 ** 20, pushes: 40, pullsOfEach: 3 }),
   largeImage,
   largeBlobLimit,
+  smallBlobsLimit({ name: '1k', size: '1 KiB', layerBytes: 1024, pushes: 400 }),
+  smallBlobsLimit({ name: '1m', size: '1 MiB', layerBytes: 2 ** 20, pushes: 80 }),
   manifests,
 ];
 
 async function startEnvironment({ directory, stack }: Environment): Promise<Hosts> {
   const servers = stack.adopt(await startHosts(directory), stopPair);
+  const client = stack.adopt(createClient(), ({ close }) => close());
+  return { servers, client, repository: repositoryIn(servers, 'bench/pushed') };
+}
+
+/** Veneer, and a program that does no more with a blob than it must. */
+async function startBesideBare({ directory, stack }: Environment): Promise<Hosts> {
+  const file = fileURLToPath(new URL('bare-blobs.ts', import.meta.url));
+  const start = (server: Server) => stack.adopt(server, ({ stop }) => stop());
+  const servers = {
+    veneer: start(await startHost(directory, 'veneer')),
+    peer: start(await startServer({ file: process.execPath, args: [file, directory] })),
+  };
   const client = stack.adopt(createClient(), ({ close }) => close());
   return { servers, client, repository: repositoryIn(servers, 'bench/pushed') };
 }

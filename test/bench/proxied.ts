@@ -41,6 +41,16 @@ const besideNginx: Choose = async environment => {
   return { ...(await besideProxy(environment)), peer: { server: nginx, repository: repositoryAt(nginx) } };
 };
 
+/** A program that does no more than it must with a body on its way. */
+const besideBare: Choose = async environment => {
+  const file = fileURLToPath(new URL('bare-blobs.ts', import.meta.url));
+  const upstream = await environment.upstream();
+  const args = [file, environment.directory, `http://${upstream.address}`];
+  const bare = await startServer({ file: process.execPath, args });
+  environment.stack.defer(() => bare.stop());
+  return { ...(await besideProxy(environment)), peer: { server: bare, repository: repositoryAt(bare) } };
+};
+
 const warmManifest: Benchmark = {
   rows: [
     { name: 'warm-manifest', what: 'warm manifest by digest', unit: 'requests/s', better: 'higher' },
@@ -148,6 +158,7 @@ export const PROXIED: readonly Benchmark[] = [
   coldBlob(besideProxy, { clients: MANY }),
   coldBlob(besideNginx, { clients: 1, peer: 'nginx' }),
   coldBlob(besideNginx, { clients: MANY, peer: 'nginx' }),
+  coldBlob(besideBare, { clients: 1, peer: 'bare server' }),
   coldTransfers,
 ];
 
@@ -158,7 +169,7 @@ interface Pullers {
 
 /** The rows of `figuresOf`. */
 function describePulls(kind: string, what: string, { clients, peer }: Pullers): readonly Row[] {
-  const name = `${kind}-blob-${clients}${peer ? `-${peer}` : ''}`;
+  const name = `${kind}-blob-${clients}${peer ? `-${peer === 'bare server' ? 'limit' : peer}` : ''}`;
   const from = `${what}, ${clients === 1 ? 'one client' : `${clients} clients`}`;
   const beside = peer ? { peer } : {};
   return [
