@@ -206,9 +206,9 @@ export async function shareSecrets({
   const secrets = createCollection({ store: records, name: 'secret', schema: z.string() });
   for (const [name, make] of Object.entries(SHARED_SECRETS)) {
     const path = join(dataDir, name);
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     let text = await secrets.get(name);
     if (text === undefined) {
-      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
       const own = await readOrMake(path, make);
       await secrets.update(name, found => {
         text = found ?? own;
