@@ -249,17 +249,21 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     expect(await readdir(join(folder, dying.name, 'hosted/drafts'))).toEqual([]);
   });
 
-  test('a bucket that is away for a while refuses what it has to take, with when to try again, and nothing is lost', async () => {
+  test('a bucket that is away for a while refuses what it has to take, with when to try again, nothing is lost, and upstreams are pulled from', async () => {
     const body = randomBytes(300_000);
+    const layer = randomBytes(100_000);
+    upstream.put('app', [{ mediaType: 'application/octet-stream', raw: layer }]);
     const path = pathOf(await send(at(0), '/v2/local/away/blobs/uploads/', { method: 'POST' }));
     expect(await statusOf(at(1), path, { method: 'PATCH', body: body.subarray(0, 100_000) })).toBe(202);
     await store.kill();
     onTestFinished(() => store.start());
+    const fetched = read(at(1), `/v2/lab/app/blobs/${digestOf(layer)}`);
     const headers = { 'content-range': `100000-${body.byteLength - 1}` };
     const patch = (target: Replica) => send(target, path, { method: 'PATCH', headers, body: body.subarray(100_000) });
     const refused = await patch(at(2));
     expect([refused.status, Number(refused.headers.get('retry-after'))]).toEqual([503, expect.any(Number)]);
     expect((await send(at(0), path)).headers.get('range')).toBe('0-99999');
+    expect(await fetched).toBe(digestOf(layer));
     await store.start();
     await waitUntil(async () => expect((await patch(at(0))).status).toBe(202));
     expect(await statusOf(at(2), `${path}?digest=${digestOf(body)}`, { method: 'PUT' })).toBe(201);
