@@ -9,6 +9,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
+import { containerFile, manifestPath } from '../clients/support/builds.ts';
 import { checkUrl, findFreePort, type Killable, run, startProcess, waitUntil } from '../clients/support/process.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 
@@ -109,7 +110,20 @@ const cli = (...args: readonly string[]) => run(process.execPath, ['src/main.ts'
 
 async function createToken() {
   const { id, token } = JSON.parse(
-    await cli('token', 'create', '--json', '--pull', '**', '--push', '**', '--delete', '**', '--admin'),
+    await cli(
+      'token',
+      'create',
+      '--json',
+      '--pull',
+      '**',
+      '--push',
+      '**',
+      '--delete',
+      '**',
+      '--build',
+      '**',
+      '--admin',
+    ),
   );
   return { id: String(id), authorization: `Basic ${Buffer.from(`ci:${token}`).toString('base64')}` };
 }
@@ -228,6 +242,29 @@ async function measure(directory: string): Promise<number> {
     .map(entry => stat(join(entry.parentPath, entry.name), { throwIfNoEntry: false }));
   return (await Promise.all(files)).reduce((sum, found) => sum + (found?.size ?? 0), 0);
 }
+
+test('a build that one worker was asked for is known to both, and so is its image', async () => {
+  const body = JSON.stringify({ containerFile: containerFile('FROM scratch', 'ENV A=b') });
+  const init = { method: 'POST', headers: { 'content-type': 'application/json' }, body };
+  const { status, body: answer } = await send('/v1alpha2/container', init);
+  expect([status, answer.toString()]).toEqual([200, expect.any(String)]);
+  const { buildId, targetImage, containerImage } = JSON.parse(answer.toString());
+  const path = `/v1alpha1/builds/${buildId}`;
+  await waitUntil(async () => {
+    const found = await Promise.all(
+      [1, 2, 3, 4].map(async () => JSON.parse((await send(path)).body.toString()).status),
+    );
+    expect([new Set(found), workersOf(path)]).toEqual([new Set(['succeeded']), [1, 2]]);
+  });
+  const logs = await Promise.all([1, 2, 3, 4].map(async () => (await send(`${path}/logs`)).body.toString()));
+  expect(new Set(logs).size).toBe(1);
+  expect(await statusOf(manifestPath(targetImage))).toBe(200);
+  const built = manifestPath(`host/${containerImage}`);
+  await waitUntil(async () => {
+    const pulled = await Promise.all([1, 2, 3, 4].map(() => statusOf(built)));
+    expect([new Set(pulled), workersOf(built)]).toEqual([new Set([200]), [1, 2]]);
+  });
+});
 
 test('workers that are killed amid pushes, pulls and a collection take nothing along that was acknowledged', async () => {
   const acknowledged: (readonly [string, Digest])[] = [];
