@@ -143,7 +143,7 @@ async function runWorkers(
   flags: Flags,
   { config, count, log }: { readonly config: Config; readonly count: number; readonly log: Logger },
 ): Promise<void> {
-  const primary = await startWorkers({
+  const primary = startWorkers({
     ...{ config, count, log },
     onListening(port) {
       announce(log, config, { port, commit: findCommit(), file: findFile(flags), count });
@@ -157,6 +157,7 @@ async function runWorkers(
     },
     reload: primary.reload,
   });
+  await primary.started;
   await primary.ended;
   log.info('all workers have stopped');
 }

@@ -14,10 +14,12 @@ import type { FromWorker, LockAnswer, LockRequest, ToWorker } from './worker.ts'
 export const WORKER_VARIABLE = 'VENEER_WORKER';
 
 interface Primary {
-  /** Asks all workers to drain; what has to be done once does not happen twice. `ended` resolves afterwards. */
+  /** Asks all workers to drain, and those that start once they serve. `ended` resolves afterwards. */
   drain(signal: NodeJS.Signals): void;
   /** Has the rules and certificates read again. */
   reload(): void;
+  /** Resolves when all workers serve, or `drain` was called. Rejects with WorkerFault, after their end, where one ends before. */
+  readonly started: Promise<void>;
   /** Resolves when all workers have ended after `drain`. */
   readonly ended: Promise<void>;
 }
@@ -34,8 +36,8 @@ const MAX_PAUSE_MS = 30_000;
 /** How often replacements may fail one after the other while no worker serves. */
 const MAX_FAILURES = 5;
 
-/** Resolves when all workers serve. Throws WorkerFault, after their end, where one ends before; DirectoryLocked and StateFault. */
-export async function startWorkers({
+/** Throws DirectoryLocked and StateFault. */
+export function startWorkers({
   config: { dataDir },
   count,
   log,
@@ -49,7 +51,7 @@ export async function startWorkers({
   readonly onListening: (port: number) => void;
   /** Called when no worker serves and none can be started. */
   readonly onLost: (fault: WorkerFault) => void;
-}): Promise<Primary> {
+}): Primary {
   // In turns by Node, connections on their way to a worker that is killed would neither be served nor closed.
   cluster.schedulingPolicy = cluster.SCHED_NONE;
   const lock = lockDirectory(dataDir);
@@ -146,19 +148,24 @@ export async function startWorkers({
     return port;
   }
 
-  try {
-    await removeStaged(dataDir);
-    const reserve = createReserve(dataDir);
-    await reserve.close();
-    // The first one makes what all need, such as keys, and migrates records.
-    const port = await requireStarted(1);
-    await Promise.all(Array.from({ length: count - 1 }, (_, at) => requireStarted(at + 2)));
-    onListening(port);
-  } catch (error) {
-    draining.abort();
-    await Promise.all([...running.values()].map(child => stopNow(child)));
-    lock.release();
-    throw error;
+  async function startAll(): Promise<void> {
+    try {
+      await removeStaged(dataDir);
+      const reserve = createReserve(dataDir);
+      await reserve.close();
+      if (draining.signal.aborted) return;
+      // The first one makes what all need, such as keys, and migrates records.
+      const port = await requireStarted(1);
+      if (draining.signal.aborted) return;
+      await Promise.all(Array.from({ length: count - 1 }, (_, at) => requireStarted(at + 2)));
+      if (!draining.signal.aborted) onListening(port);
+    } catch (error) {
+      if (draining.signal.aborted) return;
+      draining.abort();
+      await Promise.all([...running.values()].map(stopNow));
+      lock.release();
+      throw error;
+    }
   }
 
   return {
@@ -172,6 +179,7 @@ export async function startWorkers({
     reload() {
       for (const child of serving) send(child, { topic: 'reload' });
     },
+    started: startAll(),
     ended: ended.promise,
   };
 }

@@ -132,15 +132,12 @@ function checkReplicas({ state, access }: z.output<typeof replicasSchema>, conte
 const workersSchema = z.object({
   workers: z.union([z.literal('auto'), z.number()]),
   state: z.object({ postgres: z.object({ isShared: z.boolean() }).optional() }),
-  content: z.object({ s3: z.unknown().optional() }),
 });
 
-function checkWorkers({ workers, state, content }: z.output<typeof workersSchema>, context: z.RefinementCtx): void {
-  if (workers === 1) return;
-  const refuse = (message: string) => context.addIssue({ code: 'custom', path: ['workers'], message });
-  if (state.postgres?.isShared === false)
-    refuse('several workers share the database: set state.postgres.replicas, too');
-  if (content.s3 !== undefined) refuse('a bucket has content of one process: use one worker with content.s3');
+function checkWorkers({ workers, state }: z.output<typeof workersSchema>, context: z.RefinementCtx): void {
+  if (workers === 1 || state.postgres?.isShared !== false) return;
+  const message = 'several workers share the database: set state.postgres.replicas, too';
+  context.addIssue({ code: 'custom', path: ['workers'], message });
 }
 
 function metricsSchema() {

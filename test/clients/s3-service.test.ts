@@ -57,10 +57,10 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
     if (folder) await rm(folder, { recursive: true });
   }, 60_000);
 
-  async function configure(name: string, s3: object = {}): Promise<string> {
+  async function configure(name: string, s3: object = {}, workers = 1): Promise<string> {
     const redirect = { networks: [NEAR], minSize: '1MiB' };
     const settings = {
-      dataDir: join(folder, 'data'),
+      ...{ dataDir: join(folder, 'data'), workers },
       content: {
         s3: { endpoint: store.endpoint, bucket: store.bucket, prefix: 'fleet/', upstreams: true, redirect, ...s3 },
       },
@@ -333,6 +333,18 @@ describe.skipIf(missing)(`a service with content in S3${missing ? ` (${missing})
       if (veneer.pid !== undefined) process.kill(veneer.pid, 'SIGHUP');
       return crane('manifest', `${address}/local/ruled:v1`);
     });
+  });
+
+  test('is one service with several workers', async () => {
+    await veneer.stop();
+    await configure('veneer', {}, 2);
+    veneer = await start();
+    await oras('push', '--plain-http', `${image}:workers`, 'large');
+    const { layers } = Layers.parse(JSON.parse(await crane('manifest', `${image}:workers`)));
+    const pull = () => send(`/v2/local/app/blobs/${layers[0]?.digest}`).then(response => response.bytes());
+    for (const pulled of await Promise.all([pull(), pull(), pull()])) expect(Buffer.compare(pulled, large)).toBe(0);
+    await crane('delete', `${image}:workers`);
+    await expect(crane('manifest', `${image}:workers`)).rejects.toThrow(/MANIFEST_UNKNOWN|NOT_FOUND|404/);
   });
 
   test.each([

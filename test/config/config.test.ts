@@ -471,7 +471,7 @@ test('replicas that know their callers need keys that all of them have', () => {
   expect(load(state).state.postgres).toMatchObject({ isShared: true });
 });
 
-test('workers are a number or auto, and share a database only with replicas, and no bucket', () => {
+test('workers are a number or auto, and share a database only with replicas', () => {
   expect([load('workers: 4').workers, load('workers: auto').workers]).toEqual([4, 'auto']);
   expect(faults('workers: all')).toEqual(['workers: expected auto, or a number from 1 to 64']);
   for (const wrong of ['0', '65', '1.5'])
@@ -482,8 +482,5 @@ test('workers are a number or auto, and share a database only with replicas, and
     'workers: several workers share the database: set state.postgres.replicas, too',
   ]);
   expect(faults(`workers: 2\n${postgres(true)}`)).toEqual([]);
-  expect(faults('workers: auto\ncontent: { s3: { bucket: images } }')).toEqual([
-    'workers: a bucket has content of one process: use one worker with content.s3',
-  ]);
   expect(faults(`workers: 1\n${postgres(false)}`)).toEqual([]);
 });

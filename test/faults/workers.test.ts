@@ -320,9 +320,20 @@ test('workers end with a primary process that is killed, and the directory is fr
   expect(await findTag('after')).toBeDefined();
 });
 
+test('a signal during the start ends it in order', async () => {
+  await veneer.stop();
+  veneer = await startProcess(process.execPath, ['src/main.ts', '--config', config], {
+    // Of the first worker, while the other one starts.
+    checkReady: () => checkUrl(`http://${address}/health/live`),
+  });
+  process.kill(veneer.pid ?? 0, 'SIGHUP');
+  await veneer.stop();
+  expect(readLines().at(-1)?.msg).toBe('all workers have stopped');
+});
+
 test('a worker that cannot start ends the service with its message', async () => {
-  const own = join(folder, 'other.yaml');
-  await writeFile(own, JSON.stringify({ listen: address, dataDir: join(folder, 'other'), workers: 2 }));
-  const running = run(process.execPath, ['src/main.ts', '--config', own]);
+  const { host } = registry;
+  await writeFile(config, JSON.stringify({ listen: host, dataDir, workers: 2 }));
+  const running = run(process.execPath, ['src/main.ts', '--config', config]);
   await expect(running).rejects.toThrow(/cannot listen on .*worker 1 of 2 did not start/s);
 });
