@@ -175,6 +175,11 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     for (const { digest } of layers) expect(await read(replica, `/v2/${repository}/blobs/${digest}`)).toBe(digest);
   }
 
+  async function collect({ config, address }: Replica): Promise<unknown> {
+    const args = ['src/main.ts', 'gc', '--json', '--config', config, '--listen', address];
+    return JSON.parse(await run(process.execPath, args, { env: OBJECT_STORE_KEY }));
+  }
+
   const pushBlob = (target: Replica | undefined, repository: string, body: Buffer) =>
     statusOf(target, `/v2/${repository}/blobs/uploads/?digest=${digestOf(body)}`, { method: 'POST', body });
 
@@ -283,15 +288,11 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     for (const replica of replicas)
       await waitUntil(async () => expect(await statusOf(replica, '/v2/local/gone/manifests/v1')).toBe(404));
     // At once at two of them, while blobs are pushed that have been pushed before.
-    const collect = ({ config, address }: Replica) =>
-      run(process.execPath, ['src/main.ts', 'gc', '--json', '--config', config, '--listen', address], {
-        env: OBJECT_STORE_KEY,
-      });
     const [reports] = await Promise.all([
       Promise.all([collect(at(0)), collect(at(1))]),
       pushBlob(at(2), 'local/again', alone),
     ]);
-    for (const report of reports) expect(JSON.parse(report)).toMatchObject({ missing: { blobs: 0 } });
+    for (const report of reports) expect(report).toMatchObject({ missing: { blobs: 0 } });
     expect(await read(at(0), `/v2/local/stays/blobs/${digestOf(shared)}`)).toBe(digestOf(shared));
     // With no grace, what no manifest refers to may be gone again; what was pushed is whole wherever it is there.
     expect([404, digestOf(alone)]).toContain(await read(at(1), `/v2/local/again/blobs/${digestOf(alone)}`));
@@ -377,6 +378,22 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     expect(fetched(digest)).toBe(2);
   });
 
+  test('a build whose context was sent to one is run by any, and pulled from all', async () => {
+    const context = join(folder, 'context');
+    await mkdir(context);
+    await writeFile(join(context, 'Dockerfile'), 'FROM scratch\nCOPY note /note\n');
+    await writeFile(join(context, 'note'), 'a note\n');
+    const { config, address } = at(1);
+    const options = ['-t', 'local/built:v1', '--platform', 'linux/amd64', '--await'];
+    await run(
+      process.execPath,
+      ['src/main.ts', 'build', context, ...options, '--config', config, '--listen', address],
+      { env: OBJECT_STORE_KEY },
+    );
+    expect(await listObjects('builds/contexts')).toHaveLength(1);
+    for (const replica of replicas) await crane('validate', '--remote', `${replica.address}/local/built:v1`);
+  });
+
   test('an object that is damaged is found by one of them, counts as missing at all, and is replaced by a push at another', async () => {
     const body = randomBytes(50_000);
     const digest = digestOf(body);
@@ -395,5 +412,10 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     expect(await pushBlob(at(2), 'local/damaged', body)).toBe(201);
     expect(digestOf(await readFile(file))).toBe(digest);
     for (const replica of replicas) expect(await read(replica, `/v2/local/damaged/blobs/${digest}`)).toBe(digest);
+    // An object that is gone is in the report of a collection. A manifest keeps the link.
+    expect(await pushBlob(at(0), 'local/damaged', Buffer.from('{}'))).toBe(201);
+    await pushManifest('local/damaged', 'v1', [body]);
+    await rm(file);
+    expect(await collect(at(0))).toMatchObject({ missing: { blobs: 1, content: [{ digest }] } });
   });
 });

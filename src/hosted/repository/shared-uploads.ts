@@ -53,7 +53,7 @@ export async function createSharedUploads(deps: SharedUploadsDeps): Promise<Uplo
   /** A request that failed may have left bytes. */
   async function receive(id: string, algorithm: DigestAlgorithm): Promise<LocalUploadFile> {
     await received.discard(id);
-    return received.create(id, algorithm);
+    return received.create(id, algorithm, { isHeld: true });
   }
 
   const openUpload = (id: string, algorithm: DigestAlgorithm, stored: readonly Part[]) =>
@@ -86,7 +86,7 @@ export async function createSharedUploads(deps: SharedUploadsDeps): Promise<Uplo
 interface SharedUploadDeps extends Pick<SharedUploadsDeps, 'parts' | 'records' | 'now'> {
   readonly id: string;
   readonly stored: readonly Part[];
-  /** An empty file on this disk. */
+  /** An empty file, on this disk as soon as it has to be. */
   readonly receive: (id: string) => Promise<LocalUploadFile>;
   readonly discard: (id: string) => Promise<void>;
 }
@@ -141,9 +141,9 @@ function createSharedUpload({ id, parts, records, now, receive, discard, ...deps
     get size() {
       return storedSize() + (tail?.size ?? 0);
     },
-    async append(pieces) {
+    async append(pieces, options) {
       tail ??= await receive(id);
-      await tail.append(pieces);
+      await tail.append(pieces, options);
     },
     async publish() {
       if (!tail || tail.size === 0) return;

@@ -210,6 +210,7 @@ function createOpenUploads(
   const repositories = new Map<string, string>();
   const counts = new Map<string, number>();
   let counted: Promise<void> | undefined;
+  let countedAt = Number.NEGATIVE_INFINITY;
 
   function count(id: string, repository: string, step: 1 | -1): void {
     if (step === 1) repositories.set(id, repository);
@@ -226,16 +227,15 @@ function createOpenUploads(
     }
   }
 
-  let countedAt = Number.NEGATIVE_INFINITY;
-
   const hasMost = (repository: string) => (counts.get(repository) ?? 0) >= max;
 
   /** Other processes may have ended some. */
   async function recount(): Promise<void> {
-    if (!areShared || performance.now() - countedAt < RECOUNT_MS) return;
-    repositories.clear();
-    counts.clear();
-    counted = undefined;
+    if (areShared && performance.now() - countedAt > RECOUNT_MS) {
+      repositories.clear();
+      counts.clear();
+      counted = undefined;
+    }
     await untilCounted();
   }
 
