@@ -90,8 +90,8 @@ export async function findMissing(run: GcRun, inventory: Inventory): Promise<GcR
     const itsFolder = digest.slice(0, digest.indexOf(':') + 3);
     if (itsFolder !== folder) stored = new Set(await inventory.listBeside(digest));
     folder = itsFolder;
-    // It may have been pushed since its folder was read.
-    if (stored.has(digest) || (await run.store.content.find(digest))) continue;
+    // It may have been pushed since its folder was read. The store may remember what is gone.
+    if (stored.has(digest) || (await inventory.findStoredAt(digest))) continue;
     const { size, repositories } = await describeLinks(run, digest);
     blobs += 1;
     bytes += size;
