@@ -196,7 +196,7 @@ async function stopNow(child: Child): Promise<void> {
  * however that ended, and never before: so no write needs a fence.
  */
 interface LockDesk {
-  /** Answers at once or later, and never to `unlock`, which also withdraws a request. */
+  /** Answers at once or later, and never to `unlock`, which also withdraws a request. What is held is in a list before that is answered. */
   take(worker: number, request: LockRequest, answer: (answer: LockAnswer) => void): void;
   /** To be called when the process of a worker has ended. */
   release(worker: number): void;
@@ -227,6 +227,10 @@ export function createLockDesk(): LockDesk {
   return {
     take(worker, { kind, id, key }, answer) {
       if (kind === 'unlock') return leave(key, claim => claim.worker === worker && claim.id === id);
+      if (kind === 'list') {
+        const keys = [...lines.keys()].filter(each => each.startsWith(key)).sort();
+        return answer({ id, isGranted: true, keys });
+      }
       const line = lines.get(key) ?? [];
       const isFree = line.length === 0;
       if (isFree || kind === 'lock') lines.set(key, [...line, { worker, id, answer }]);

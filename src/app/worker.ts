@@ -24,17 +24,22 @@ export interface Peers {
 /** All metrics of a process, as its library exports them. */
 type MetricsJson = readonly object[];
 
-/** From a worker to the primary process. `id` identifies one lock of the worker, from its request to its end. */
+/**
+ * From a worker to the primary process. `id` identifies one lock of the worker, from its request to its end, or one `list` of those that
+ * workers have: then `key` is their prefix.
+ */
 export interface LockRequest {
-  readonly kind: 'lock' | 'tryLock' | 'unlock';
+  readonly kind: 'lock' | 'tryLock' | 'unlock' | 'list';
   readonly id: number;
   readonly key: string;
 }
 
-/** The answer to `lock` and `tryLock`; a `lock` is answered once it is granted. */
+/** The answer to `lock`, `tryLock` and `list`; a `lock` is answered once it is granted. */
 export interface LockAnswer {
   readonly id: number;
   readonly isGranted: boolean;
+  /** Of `list`. */
+  readonly keys?: readonly string[];
 }
 
 export type FromWorker =
@@ -134,20 +139,26 @@ const WAIT_MS = 30_000;
 /** `send` passes a request to the primary process. */
 export function createWorkerLocks(send: (request: LockRequest) => void, waitMs = WAIT_MS): WorkerLocks {
   const queues = createQueues();
-  const pending = new Map<number, (isGranted: boolean) => void>();
+  const pending = new Map<number, (answer: Omit<LockAnswer, 'id'>) => void>();
   let lastId = 0;
+
+  async function ask(request: LockRequest): Promise<Omit<LockAnswer, 'id'>> {
+    const { id } = request;
+    const { promise, resolve } = Promise.withResolvers<Omit<LockAnswer, 'id'>>();
+    const timer = setTimeout(resolve, waitMs, { isGranted: false });
+    pending.set(id, resolve);
+    send(request);
+    const answer = await promise;
+    clearTimeout(timer);
+    pending.delete(id);
+    return answer;
+  }
 
   /** Undefined where it was not granted. */
   async function acquire(kind: 'lock' | 'tryLock', key: string): Promise<{ release(): void } | undefined> {
     lastId += 1;
     const id = lastId;
-    const { promise, resolve } = Promise.withResolvers<boolean>();
-    const timer = setTimeout(resolve, waitMs, false);
-    pending.set(id, resolve);
-    send({ kind, id, key });
-    const isGranted = await promise;
-    clearTimeout(timer);
-    pending.delete(id);
+    const { isGranted } = await ask({ kind, id, key });
     const release = () => send({ kind: 'unlock', id, key });
     if (isGranted) return { release };
     // Withdrawn, as it may be granted later.
@@ -179,8 +190,14 @@ export function createWorkerLocks(send: (request: LockRequest) => void, waitMs =
         });
       },
       isLocked: queues.has,
+      async listHeld(prefix) {
+        lastId += 1;
+        const { keys } = await ask({ kind: 'list', id: lastId, key: prefix });
+        if (!keys) throw new RecordStoreBusy('the primary process does not say which locks are held');
+        return keys;
+      },
       areShared: true,
     },
-    settle: ({ id, isGranted }) => pending.get(id)?.(isGranted),
+    settle: ({ id, ...answer }) => pending.get(id)?.(answer),
   };
 }

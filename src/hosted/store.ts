@@ -6,7 +6,6 @@ import type { ContentStore } from '../content/store.ts';
 import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { LEASES } from '../state/locks.ts';
 import type { Change, Expectation, Lock, Locks, RecordStore } from '../state/store.ts';
 import { createHostedRecords, type HostedRecords, holdersKey } from './records.ts';
 
@@ -130,9 +129,9 @@ export function createHostedStore(deps: {
     return isLinked(digest);
   }
 
-  /** Of all processes: the deletion first, where one is under way, and at least two leases, where there are any. */
+  /** Of all processes: leases, and the deletion, where one is under way. */
   async function listShared(digest: Digest): Promise<readonly string[]> {
-    return locks.areShared ? deps.records.list(LEASES, { prefix: leaseKey(digest), limit: 3 }) : [];
+    return locks.areShared ? locks.listHeld(leaseKey(digest)) : [];
   }
 
   async function deleteUnlinked(digest: Digest): Promise<void> {
@@ -207,7 +206,7 @@ function leaseKey(digest: Digest, id = ''): string {
   return `hosted-content/${digest} ${id}`;
 }
 
-/** Sorts before all leases, whose ids begin with a digit or a letter. */
+/** Sorts before all leases, so that it is never left out of a long list. */
 function deletionKey(digest: Digest): string {
   return leaseKey(digest, '!deletion');
 }

@@ -14,6 +14,7 @@ export function createProcessLocks(): Locks {
       return queues.has(key) ? undefined : queues.run(key, () => work(UNFENCED));
     },
     isLocked: queues.has,
+    listHeld: async prefix => queues.list(prefix),
     areShared: false,
   };
 }
@@ -22,7 +23,7 @@ export function createProcessLocks(): Locks {
 export const UNFENCED: Lock = { fence: [], lost: new AbortController().signal, async confirm() {} };
 
 interface SharedLocksDeps {
-  readonly store: Pick<RecordStore, 'write'>;
+  readonly store: Pick<RecordStore, 'write' | 'list'>;
   /** Calls `wake` when the lock of the key is released, as far as that is notified; returns a function that stops watching. */
   readonly watch?: ((key: string, wake: () => void) => () => void) | undefined;
   /** Awaited before work starts under a new lease, so that it reads the writes of earlier holders. */
@@ -44,6 +45,7 @@ const POLL_MS = 250;
 /** How long consecutive work of one process may share a lease before other processes get a chance. */
 const MAX_HELD_MS = 100;
 const CHANCE_MS = 10;
+const MAX_LISTED = 1_000;
 
 /** Leases expire by the clock of the store. They are renewed while work is in progress, and expire if their process dies. */
 export function createSharedLocks({
@@ -172,6 +174,7 @@ export function createSharedLocks({
       });
     },
     isLocked: queues.has,
+    listHeld: prefix => store.list(LEASES, { prefix, limit: MAX_LISTED }),
     areShared: true,
   };
 }
@@ -193,6 +196,7 @@ export function createQueues() {
   const queues = new Map<string, { readonly limit: LimitFunction; users: number }>();
   return {
     has: (key: string) => queues.has(key),
+    list: (prefix: string) => [...queues.keys()].filter(key => key.startsWith(prefix)).sort(),
     async run<T>(key: string, work: (othersWait: () => boolean) => Promise<T>): Promise<T> {
       const queue = queues.get(key) ?? { limit: pLimit(1), users: 0 };
       queues.set(key, queue);

@@ -181,6 +181,11 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     throw new RecordConflict(recordOf(conflict));
   }
 
+  async function list(collection: string, selection: ListOptions): Promise<readonly string[]> {
+    const rows = await query<{ key: string }>(statements.list, rangeOf(collection, selection));
+    return rows.map(({ key }) => key);
+  }
+
   function rangeOf(collection: string, { prefix = '', after = '', limit }: ListOptions) {
     return [time(), collection, prefix, endOfPrefix(prefix) ?? null, after, limit];
   }
@@ -188,7 +193,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
   return {
     onUnreadable,
     condition,
-    locks: isShared || isGuest ? createSharedLocks({ store: { write }, ...listener }) : createProcessLocks(),
+    locks: isShared || isGuest ? createSharedLocks({ store: { write, list }, ...listener }) : createProcessLocks(),
     findFault: () => fault ?? listener.findFault(),
     async get(collection, key) {
       const id = idOf(collection, key);
@@ -213,10 +218,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     async write(changes, options) {
       if (changes.length > 0 || options?.expected) await write(changes, options);
     },
-    async list(collection, selection) {
-      const rows = await query<{ key: string }>(statements.list, rangeOf(collection, selection));
-      return rows.map(({ key }) => key);
-    },
+    list,
     async entries(collection, selection) {
       const rows = await query<{ key: string; value: Buffer }>(statements.entries, rangeOf(collection, selection));
       return rows.map(({ key, value }): Entry<Uint8Array> => ({ key, value: new Uint8Array(value) }));

@@ -79,6 +79,8 @@ export interface Locks {
   withFreeLock<T>(key: string, work: (lock: Lock) => Promise<T>, options?: LockOptions): Promise<T | undefined>;
   /** Whether any work of this process runs or waits under this key. */
   isLocked(key: string): boolean;
+  /** The keys with this prefix that any process has, in order; of many only some. */
+  listHeld(prefix: string): Promise<readonly string[]>;
   /** Whether other processes may have them, too: then what is known in memory may be out of date. */
   readonly areShared: boolean;
 }

@@ -52,6 +52,14 @@ test('a lock that another worker has is not free, and another key is', async () 
   await expect.poll(() => two.withFreeLock('links', async () => true)).toBe(true);
 });
 
+test('each worker is told what any of them has', async () => {
+  const desk = createLockDesk();
+  const [one, two] = [connectLocks(desk, 1), connectLocks(desk, 2)];
+  const listed = one.withLock('links/a', () => two.withLock('links/b', () => two.listHeld('links/')));
+  expect(await listed).toEqual(['links/a', 'links/b']);
+  await expect.poll(() => one.listHeld('links/')).toEqual([]);
+});
+
 test('the locks of a worker that died are free, and its requests are forgotten', async () => {
   const desk = createLockDesk();
   const [one, two, three] = [connectLocks(desk, 1), connectLocks(desk, 2), connectLocks(desk, 3)];

@@ -59,6 +59,14 @@ export function locksContract(
     expect(await other.withFreeLock('a', async () => 'runs')).toBe('runs');
   });
 
+  test('lists what any process has, and nothing that has ended', async () => {
+    const [own, other] = [locksOf(0), locksOf(1)];
+    const held = await Promise.all([hold(own, 'list/b'), hold(other, 'list/a'), hold(other, 'other')]);
+    for (const locks of [own, other]) expect(await locks.listHeld('list/')).toEqual(['list/a', 'list/b']);
+    for (const { release } of held) await release();
+    await expect.poll(() => own.listHeld('list/')).toEqual([]);
+  });
+
   test('those of one process come in order, regardless of who had the key before', async () => {
     const order: string[] = [];
     const run = (locks: Locks, name: string) => locks.withLock('a', async () => void order.push(name));
@@ -102,7 +110,8 @@ export function locksContract(
 
   test('work that lasts keeps its lock, under the same fence', async () => {
     let renewals = 0;
-    const store: Pick<RecordStore, 'write'> = {
+    const store: RecordStore = {
+      ...stores[0],
       async write(changes, options) {
         await stores[0].write(changes, options);
         renewals += 1;
@@ -130,7 +139,8 @@ export function locksContract(
 
   test('a holder that no longer reaches the records counts its lock as lost', async () => {
     let isAway = false;
-    const store: Pick<RecordStore, 'write'> = {
+    const store: RecordStore = {
+      ...stores[0],
       write: (changes, options) => (isAway ? Promise.reject(new Error('away')) : stores[0].write(changes, options)),
     };
     const { lock } = await hold(locksOf(0, { store, ttlMs: 300 }));

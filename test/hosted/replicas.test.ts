@@ -1,5 +1,7 @@
 // Two processes that share records and content: what comes between two steps of one of them, and what does not have to wait.
 import { beforeEach, expect, test } from 'vitest';
+import { createLockDesk } from '../../src/app/primary.ts';
+import { createWorkerLocks } from '../../src/app/worker.ts';
 import { createGarbageCollector } from '../../src/hosted/gc/collector.ts';
 import { createQuota } from '../../src/hosted/quota.ts';
 import { createHostedRepositories } from '../../src/hosted/repositories.ts';
@@ -7,7 +9,7 @@ import { createHostedStore, type HostedOptions } from '../../src/hosted/store.ts
 import { createMemory } from '../../src/memory.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { createSharedLocks, LEASES } from '../../src/state/locks.ts';
-import type { Change, RecordStore } from '../../src/state/store.ts';
+import type { Change, Locks, RecordStore } from '../../src/state/store.ts';
 import { createMemoryStore } from '../support/memory-records.ts';
 import { bytes, pushBlob, pushSmall, readBlob } from './fixture.ts';
 import { expectUsageCounted } from './gc/history-checks.ts';
@@ -29,14 +31,28 @@ beforeEach(() => {
 
 const now = () => new Date(time);
 
-/** `around`: calls of its own that are replaced. */
+/** `around`: calls of its own that are replaced, and its locks, by default leases. */
 function open(around: Partial<RecordStore> = {}, options: Partial<HostedOptions> = {}) {
   const reached = { ...records, ...around };
-  const own = { ...reached, locks: createSharedLocks({ store: reached, pollMs: 1 }) };
+  const { locks = createSharedLocks({ store: reached, pollMs: 1 }) } = around;
+  const own = { ...reached, locks };
   const store = createHostedStore({ memory, content: place.content, records: own, now, options });
   return {
     hosted: createHostedRepositories(store, place.uploadFiles),
     collector: createGarbageCollector(store, { inventory: place.files, graceMs: DAY }),
+  };
+}
+
+/** The locks of workers, as their primary process grants them. */
+function createLocksOfWorkers(): () => Locks {
+  const desk = createLockDesk();
+  let workers = 0;
+  return () => {
+    const worker = ++workers;
+    const { locks, settle } = createWorkerLocks(request =>
+      setImmediate(() => desk.take(worker, request, answer => setImmediate(() => settle(answer)))),
+    );
+    return locks;
   };
 }
 
@@ -56,6 +72,39 @@ test('a blob that is pushed again while a collection is about to remove it stays
   });
   expect(await collector.collect()).toMatchObject({ removed: { blobs: 0 } });
   expect([pushes, await readBlob(other.hosted, 'local/a', digestOf(BLOB))]).toEqual([1, BLOB]);
+});
+
+test.each([
+  ['replicas', () => () => ({})],
+  [
+    'workers',
+    () => {
+      const open = createLocksOfWorkers();
+      return () => ({ locks: open() });
+    },
+  ],
+])('content that one of several %s has stored, and is about to link, is not deleted by another', async (_, create) => {
+  const process = create();
+  const linking = Promise.withResolvers<void>();
+  const mayLink = Promise.withResolvers<void>();
+  const pusher = open({
+    ...process(),
+    async write(changes, options) {
+      if (changes.some(isOf('hosted.blob', 'put'))) {
+        linking.resolve();
+        await mayLink.promise;
+      }
+      return records.write(changes, options);
+    },
+  });
+  const { hosted } = open(process());
+  await pushBlob(hosted, 'local/a', BLOB);
+  const pushed = pushBlob(pusher.hosted, 'local/b', BLOB);
+  await linking.promise;
+  await hosted.blobs.delete('local/a', digestOf(BLOB));
+  mayLink.resolve();
+  await pushed;
+  expect(await readBlob(hosted, 'local/b', digestOf(BLOB))).toEqual(BLOB);
 });
 
 test('content that is linked elsewhere while its deletion looks whether it is needed stays', async () => {

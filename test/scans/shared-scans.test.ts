@@ -31,7 +31,7 @@ function createPlace() {
       for (const change of changes) if (change.kind === 'put' && change.collection === LEASES) leases.push(change);
     };
     const scans = await createScans({
-      records: { ...store, write, locks: createSharedLocks({ store: { write }, pollMs: 2 }) },
+      records: { ...store, write, locks: createSharedLocks({ store: { ...store, write }, pollMs: 2 }) },
       async scanner() {
         const work = Promise.withResolvers<void>();
         scanned.push(work);

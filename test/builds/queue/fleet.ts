@@ -38,7 +38,7 @@ export function createFleet({ kind = 'replicas', ...options }: FleetOptions = {}
         if (change.kind === 'put' && change.collection === LEASES) leases.set(change.key, change.value);
     };
     const own = granted.open();
-    const locks = kind === 'workers' ? own.locks : createSharedLocks({ store: { write }, pollMs: 2 });
+    const locks = kind === 'workers' ? own.locks : createSharedLocks({ store: { ...store, write }, pollMs: 2 });
     const fixture = await createFixture({ ...options, records: { ...store, write, locks }, images });
     const overtake = async () => {
       for (const [key, value] of leases) {
@@ -84,6 +84,7 @@ function createGrantedLocks() {
           },
           withFreeLock: async (key, work) => (holders.has(key) ? undefined : run(key, work)),
           isLocked: key => holders.has(key),
+          listHeld: async prefix => [...holders.keys()].filter(key => key.startsWith(prefix)).sort(),
           areShared: true,
         },
         end() {

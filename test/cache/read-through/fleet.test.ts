@@ -295,7 +295,7 @@ describe('a shared store', () => {
     await resolve(replica);
     expect(uses).toBe(1);
     const away = () => Promise.reject(new RecordStoreAway('the database does not answer'));
-    const locks = createSharedLocks({ store: { write: away } });
+    const locks = createSharedLocks({ store: { ...records, write: away } });
     records = { ...records, write: away, put: away, get: away, locks };
     expect(await pull(await createReplica())).toBe(layerDigest);
   });
@@ -315,7 +315,7 @@ describe('a shared store', () => {
 
   test('does not wait for records of which nothing is heard', async () => {
     const never = () => new Promise<never>(() => {});
-    const locks = createSharedLocks({ store: { write: never } });
+    const locks = createSharedLocks({ store: { ...records, write: never } });
     records = { ...records, write: never, put: never, get: never, locks, version: () => undefined };
     expect(await pull(await createReplica())).toBe(layerDigest);
   });
