@@ -59,7 +59,8 @@ export async function startFleet(settings: object = {}): Promise<Fleet> {
   };
   const replicas = await Promise.all(REPLICAS.map(name => createReplica(folder, name, shared)));
   // The first one makes the schema.
-  for (const replica of replicas) await replica.start();
+  await replicas[0]?.start();
+  await Promise.all(replicas.slice(1).map(replica => replica.start()));
   const rights = ['--pull', '**', '--push', '**', '--delete', '**'];
   const create = ['--config', join(folder, 'a.yaml'), 'token', 'create', '--json', ...rights];
   const { token } = JSON.parse(await run(process.execPath, ['src/main.ts', ...create], { env: OBJECT_STORE_KEY }));
