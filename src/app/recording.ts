@@ -208,7 +208,6 @@ export async function shareSecrets({
     const path = join(dataDir, name);
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     let text = await secrets.get(name);
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     if (text === undefined) {
       const own = await readOrMake(path, make);
       await secrets.update(name, found => {
