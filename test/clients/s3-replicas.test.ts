@@ -222,7 +222,30 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     await waitUntil(async () => expect(await listObjects('hosted/uploads')).toEqual([]));
   });
 
-  test('a replica that dies in an upload costs one request, which goes on at another from where the status says', async () => {
+  const fetched = (digest: string) =>
+    upstream.requests.filter(
+      ({ method, url }) => method === 'GET' && url.startsWith('/v2/app/') && url.endsWith(digest),
+    ).length;
+
+  /** Has the upstream send this replica a part of a blob, and then nothing: to others it sends all. */
+  async function fetchPart(replica: Replica) {
+    const layer = randomBytes(1_000_000);
+    const digest = digestOf(layer);
+    upstream.put('app', [{ mediaType: 'application/octet-stream', raw: layer }]);
+    const { promise: isUnderWay, resolve } = Promise.withResolvers<void>();
+    upstream.intercept((request, response) => {
+      if (!request.url?.endsWith(digest) || request.method !== 'GET') return false;
+      response.writeHead(200, { 'content-length': layer.length }).write(layer.subarray(0, 400_000), () => resolve());
+      return true;
+    });
+    const path = `/v2/lab/app/blobs/${digest}`;
+    const broken = read(replica, path).catch(error => error);
+    await isUnderWay;
+    upstream.intercept();
+    return { path, digest, broken };
+  }
+
+  test('a replica that dies in an upload and while it fetches costs its clients a request, and others wait for its leases alone', async () => {
     const body = randomBytes(9_000_000);
     const dying = at(1);
     let path = pathOf(await send(at(0), '/v2/local/dying/blobs/uploads/', { method: 'POST' }));
@@ -240,9 +263,11 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     await isUnderWay;
     const [id = ''] = path.split('/').slice(-1);
     await waitUntil(() => readFile(join(folder, dying.name, 'hosted/drafts', id)));
+    const part = await fetchPart(dying);
+    const waiting = Promise.all([read(at(0), part.path), read(at(2), part.path)]);
     await dying.process?.kill();
     dying.process = undefined;
-    expect(await broken).toBeInstanceOf(Error);
+    expect([await broken, await part.broken]).toEqual([expect.any(Error), expect.any(Error)]);
     // The lock of the dead one ends by itself.
     const rest = body.subarray(1_000_000);
     const headers = { 'content-range': `1000000-${body.byteLength - 1}` };
@@ -252,6 +277,9 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     await start(dying);
     expect(await read(dying, `/v2/local/dying/blobs/${digestOf(body)}`)).toBe(digestOf(body));
     expect(await readdir(join(folder, dying.name, 'hosted/drafts'))).toEqual([]);
+    expect(await waiting).toEqual([part.digest, part.digest]);
+    expect(await read(dying, part.path)).toBe(part.digest);
+    expect(fetched(part.digest)).toBe(2);
   });
 
   test('a bucket that is away for a while refuses what it has to take, with when to try again, nothing is lost, and upstreams are pulled from', async () => {
@@ -312,11 +340,6 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     expect((await listObjects('rules')).length).toBeGreaterThan(0);
   });
 
-  const fetched = (digest: string) =>
-    upstream.requests.filter(
-      ({ method, url }) => method === 'GET' && url.startsWith('/v2/app/') && url.endsWith(digest),
-    ).length;
-
   test('what an upstream has is fetched once for all, and stays with all when the upstream has deleted it', async () => {
     const { root, content } = generateImage({ seed: 1, platforms: ['linux/amd64'], layers: 2, family: 'oci' });
     const contents = [...content].map(([digest, each]) => ({
@@ -351,47 +374,6 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
       expect(await tag(replica)).toBe(root.digest);
       expect(await read(replica, `/v2/lab/ruled/manifests/${ruled}`)).toBe(ruled);
     }
-  });
-
-  test('a replica that dies while it fetches costs its client one more try, and the others wait for its lease alone', async () => {
-    const layer = randomBytes(1_000_000);
-    const digest = digestOf(layer);
-    const path = `/v2/lab/app/blobs/${digest}`;
-    upstream.put('app', [{ mediaType: 'application/octet-stream', raw: layer }]);
-    const { promise: isUnderWay, resolve } = Promise.withResolvers<void>();
-    upstream.intercept((request, response) => {
-      if (!request.url?.endsWith(digest) || request.method !== 'GET') return false;
-      response.writeHead(200, { 'content-length': layer.length }).write(layer.subarray(0, 400_000), () => resolve());
-      return true;
-    });
-    onTestFinished(() => upstream.intercept());
-    const dying = at(0);
-    const broken = read(dying, path).catch(error => error);
-    await isUnderWay;
-    upstream.intercept();
-    const waiting = Promise.all([read(at(1), path), read(at(2), path)]);
-    await dying.process?.kill();
-    expect(await broken).toBeInstanceOf(Error);
-    expect(await waiting).toEqual([digest, digest]);
-    await start(dying);
-    expect(await read(dying, path)).toBe(digest);
-    expect(fetched(digest)).toBe(2);
-  });
-
-  test('a build whose context was sent to one is run by any, and pulled from all', async () => {
-    const context = join(folder, 'context');
-    await mkdir(context);
-    await writeFile(join(context, 'Dockerfile'), 'FROM scratch\nCOPY note /note\n');
-    await writeFile(join(context, 'note'), 'a note\n');
-    const { config, address } = at(1);
-    const options = ['-t', 'local/built:v1', '--platform', 'linux/amd64', '--await'];
-    await run(
-      process.execPath,
-      ['src/main.ts', 'build', context, ...options, '--config', config, '--listen', address],
-      { env: OBJECT_STORE_KEY },
-    );
-    expect(await listObjects('builds/contexts')).toHaveLength(1);
-    for (const replica of replicas) await crane('validate', '--remote', `${replica.address}/local/built:v1`);
   });
 
   test('an object that is damaged is found by one of them, counts as missing at all, and is replaced by a push at another', async () => {
