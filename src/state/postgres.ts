@@ -1,6 +1,6 @@
 // Records in PostgreSQL: one table, as in SQLite's file. Reads are cached, and NOTIFY announces what is written.
 import { setTimeout } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import type { Memory } from '../memory.ts';
 import {
   createAcknowledged,
@@ -102,7 +102,8 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     await listener.close();
     throw toError(error);
   }
-  const pool = new pg.Pool({ ...connection, max: maxConnections, idleTimeoutMillis: IDLE_MS });
+  const { Pool } = await loadDriver();
+  const pool = new Pool({ ...connection, max: maxConnections, idleTimeoutMillis: IDLE_MS });
   // An idle connection failed: the pool opens another one for the next query.
   pool.on('error', () => {});
   const time = () => now?.().getTime() ?? null;
@@ -339,7 +340,8 @@ function createListener({
 
   /** Throws RecordStoreHeld where another process holds the records. */
   async function connect(): Promise<pg.Client> {
-    const next = new pg.Client(connection);
+    const { Client } = await loadDriver();
+    const next = new Client(connection);
     // A connection that breaks ends its heartbeat.
     next.on('error', () => {});
     next.on('end', () => {
@@ -507,17 +509,27 @@ function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : '';
 }
 
+/** Loaded when it is needed: most services have their records in SQLite. */
+async function loadDriver(): Promise<typeof pg> {
+  return (await import('pg')).default;
+}
+
+/** Whether the server reports the error: only those have a severity. */
+function isOfServer(error: unknown): error is Error {
+  return error instanceof Error && 'severity' in error;
+}
+
 /** By the classes of https://www.postgresql.org/docs/15/errcodes-appendix.html; addresses and credentials stay out of the message. */
 function toError(error: unknown): Error {
   if (error instanceof RecordStoreFailed || error instanceof RecordStoreHeld) return error;
   const code = codeOf(error);
   if (code === '53100') return new RecordStoreFull('the disk of the database is full', { cause: error });
   const isRefused = /^(?:28|3D|42501|3F)/.test(code);
-  const reason = error instanceof pg.DatabaseError ? error.message : code || 'no answer';
+  const reason = isOfServer(error) ? error.message : code || 'no answer';
   if (isRefused)
     return new RecordStoreFailed(`the database of the records refuses Veneer: ${reason}`, { cause: error });
   // An error of the server about a statement is a bug of ours.
-  const isAway = !(error instanceof pg.DatabaseError) || /^(?:08|53|55|57|58|25006|40)/.test(code);
+  const isAway = !isOfServer(error) || /^(?:08|53|55|57|58|25006|40)/.test(code);
   if (isAway) return new RecordStoreAway(`the database of the records does not answer (${reason})`, { cause: error });
   return error instanceof Error ? error : new Error(String(error));
 }

@@ -94,12 +94,12 @@ test('says in one line which Node it needs', async () => {
   });
 });
 
-test('loads neither a second undici nor HTTP/2 with the modules of Node', async () => {
+test('loads neither a second undici, HTTP/2 nor Web Crypto with the modules of Node', async () => {
   const tell = `process.on('exit', () => console.log(process.moduleLoadList.join('\\n')))`;
   const args = ['--import', `data:text/javascript,${encodeURIComponent(tell)}`, join(installed, 'dist/veneer.mjs')];
   const loaded = await run(process.execPath, [...args, '--version']);
   expect(loaded).toContain('NativeModule http\n');
-  expect(loaded).not.toMatch(/internal\/deps\/undici|http2/);
+  expect(loaded).not.toMatch(/internal\/deps\/undici|http2|webcrypto/);
 });
 
 test('has what it loads later', async () => {
