@@ -184,7 +184,7 @@ async function openAll(
   });
   const hosting = closing(
     await createHosting({
-      ...{ config, records, memory, clock, reasonToKeep, reportDamage, openContent },
+      ...{ config, records, memory, clock, reasonToKeep, reportDamage, openContent, worker },
       onChange: registryEvents.changed,
     }),
   );

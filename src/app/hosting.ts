@@ -1,4 +1,5 @@
 // Wires the hosted repositories: their storage, configuration, and hooks.
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { findOwnUrl } from '../config/own-address.ts';
 import type { Config } from '../config/schema.ts';
@@ -29,7 +30,9 @@ import {
   type OpenContent,
   openContentBucket,
   type ReportDamage,
+  stagingOf,
 } from './stored-content.ts';
+import type { Worker } from './worker.ts';
 
 interface Hosting {
   readonly hosted: HostedRepositories;
@@ -55,6 +58,7 @@ export async function createHosting(deps: {
   readonly onChange: (change: HostedChange) => unknown;
   readonly reportDamage: ReportDamage;
   readonly openContent: OpenContent;
+  readonly worker?: Pick<Worker, 'number'> | undefined;
 }): Promise<Hosting> {
   const { config, memory, reasonToKeep, onChange, reportDamage } = deps;
   const { now, deleteBy } = deps.clock;
@@ -72,10 +76,11 @@ export async function createHosting(deps: {
   const limits = { uploadTimeoutMs, maxUploads, keepUploadsAfterMs: KEEP_UPLOADS_AFTER_MS };
   const options = { sparse, deletes, ...limits, isImmutable, quota, onChange };
   const store = createHostedStore({ content, records, memory, now, options, reasonToKeep });
-  // One process alone sends an upload to the bucket once, when all of it is here.
+  // One machine sends an upload to the bucket once, when all of it is here. A worker must not remove what others are receiving.
+  const own = deps.worker ? join(directory, stagingOf(deps.worker)) : directory;
   const uploadFiles =
-    parts && commit && deps.records.locks.areShared
-      ? await createSharedUploads({ directory, commit, parts, records: store.records, now })
+    parts && commit && !isOfOneMachine(config)
+      ? await createSharedUploads({ directory: own, commit, parts, records: store.records, now })
       : await createUploadFiles({ directory, commit, onCommitted: noteVerified });
   const hosted = createHostedRepositories(store, uploadFiles);
 

@@ -1,8 +1,12 @@
 // Content of a bucket that several processes share: what one of them needs no other removes, and what one finds damaged is so for all.
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { createHosting } from '../../src/app/hosting.ts';
 import { createOpenContent, createScrubbing } from '../../src/app/stored-content.ts';
+import { loadConfig } from '../../src/config/config.ts';
 import type { StoredContent } from '../../src/content/inventory.ts';
 import { createLeasedStore, type LeasedStore } from '../../src/content/leased-store.ts';
 import type { Scrubber } from '../../src/content/scrubber.ts';
@@ -119,6 +123,41 @@ describe('content that is leased', () => {
     expect(await again).toBe(digest);
     expect(isThere(digest)).toBe(true);
   });
+});
+
+test('a worker that starts removes nothing that another one of its replica is receiving', async () => {
+  const { directory, store: cache } = a.place;
+  const file = join(directory, 'veneer.yaml');
+  const database = 'state: { postgres: { url: postgres://db.example.com/veneer, replicas: true } }';
+  await writeFile(file, `${database}\ncontent: { s3: { bucket: images } }\ndataDir: ${directory}\nworkers: 2\n`);
+  const config = loadConfig({ file, env: {}, flags: {} });
+  const start = (number: number) =>
+    createHosting({
+      ...{ config, records: a.records, memory: createMemory(), worker: { number } },
+      ...{ clock: { now, deleteBy: now }, reasonToKeep: () => undefined, onChange() {}, reportDamage() {} },
+      openContent: createOpenContent({
+        ...{ config, log, memory: createMemory(), records: a.records, worker: { number } },
+        remote: { bucket, cache, noteVerified() {} },
+      }),
+    });
+  const { hosted } = await start(1);
+  const { id } = await hosted.uploads.start('local/app');
+  const halves = [Buffer.alloc(300_000, '1'), Buffer.alloc(300_000, '2')];
+  const { promise: mayEnd, resolve: end } = Promise.withResolvers<void>();
+  const body = async function* () {
+    yield halves[0] ?? Buffer.of();
+    await mayEnd;
+    yield halves[1] ?? Buffer.of();
+  };
+  const receiving = hosted.uploads.append('local/app', id, { body: body() });
+  const listReceived = () => readdir(join(directory, 'hosted'), { recursive: true });
+  await vi.waitUntil(async () => (await listReceived()).some(name => name.endsWith(id)));
+  const other = await start(2);
+  end();
+  expect(await receiving).toEqual({ id, size: 600_000 });
+  const whole = digestOf(Buffer.concat(halves));
+  await other.hosted.uploads.finish('local/app', id, whole);
+  expect(bucket.objects.has(keyOf(whole, 'hosted'))).toBe(true);
 });
 
 describe('damaged content', () => {
