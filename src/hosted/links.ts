@@ -198,7 +198,7 @@ async function noteUntagged(
   return manifest ? [records.manifests.putting(key, { ...manifest, untaggedAt: at.toISOString() })] : [];
 }
 
-export interface BlobLink {
+interface BlobLink {
   readonly repository: string;
   readonly digest: Digest;
   readonly size: number;
@@ -327,15 +327,29 @@ export function createBlobLinker(store: HostedStore): BlobLinker {
  * meanwhile.
  */
 export async function unlinkBlob(store: HostedStore, link: BlobLink, expected: Expectation): Promise<void> {
+  await unlinkBlobs(store, link.repository, [{ link, expected }]);
+}
+
+export interface ExpectedLink {
+  readonly link: BlobLink;
+  readonly expected: Expectation;
+}
+
+/** The same for many of one repository, in one transaction: all of them, or none where one is not as expected. */
+export async function unlinkBlobs(
+  store: HostedStore,
+  repository: string,
+  links: readonly ExpectedLink[],
+): Promise<void> {
   const { records, options } = store;
-  const { repository, digest, size } = link;
-  const changes = [
+  const bytes = links.reduce((sum, { link }) => sum + link.size, 0);
+  const changes = links.flatMap(({ link: { digest } }) => [
     records.blobs.deleting(linkKey(repository, digest)),
     records.holders.deleting(holderKey(digest, 'blob', repository)),
-  ];
-  await writeAccounted(store, repository, { bytes: -size, changes, expected: [expected] });
-  await options.onChange(changeOf('delete', link));
-  await store.deleteUnlinked(digest);
+  ]);
+  await writeAccounted(store, repository, { bytes: -bytes, changes, expected: links.map(({ expected }) => expected) });
+  for (const { link } of links) await options.onChange(changeOf('delete', link));
+  await Promise.all(links.map(({ link }) => store.deleteUnlinked(link.digest)));
 }
 
 function changeOf(kind: HostedChange['kind'], link: BlobLink): HostedChange {

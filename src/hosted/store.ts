@@ -251,10 +251,14 @@ interface RecentAccess {
   /** Whether a client asked for the record after `instant`, ISO 8601 in UTC. */
   isAccessedAfter(key: string, instant: string): boolean;
   /**
-   * Runs `removal` unless the record was accessed after `instant`; returns whether it ran. Concurrent accesses wait for its end, so that no
-   * client is told about something that is being removed.
+   * Runs `removal` of the records that were not accessed after `instant`, if there are any; returns their keys. Concurrent accesses wait for
+   * its end, so that no client is told about something that is being removed.
    */
-  removeIfIdle(key: string, instant: string, removal: () => Promise<void>): Promise<boolean>;
+  removeIdle(
+    keys: readonly string[],
+    instant: string,
+    removal: (idle: readonly string[]) => Promise<void>,
+  ): Promise<readonly string[]>;
 }
 
 export function createRecentAccess(now: () => Date): RecentAccess {
@@ -268,16 +272,17 @@ export function createRecentAccess(now: () => Date): RecentAccess {
       // The remover handles its failure.
       await removals.get(key)?.catch(() => {});
     },
-    async removeIfIdle(key, instant, removal) {
-      if (isAccessedAfter(key, instant)) return false;
-      const removing = removal();
-      removals.set(key, removing);
+    async removeIdle(keys, instant, removal) {
+      const idle = keys.filter(key => !isAccessedAfter(key, instant));
+      if (idle.length === 0) return idle;
+      const removing = removal(idle);
+      for (const key of idle) removals.set(key, removing);
       try {
         await removing;
       } finally {
-        removals.delete(key);
+        for (const key of idle) removals.delete(key);
       }
-      return true;
+      return idle;
     },
   };
 }

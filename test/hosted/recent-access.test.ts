@@ -21,14 +21,23 @@ test('a look is remembered with its time', async () => {
 test('what was seen is not removed', async () => {
   const recentAccess = createRecentAccess(now);
   await recentAccess.touch('a');
-  expect(await recentAccess.removeIfIdle('a', EARLIER, () => expect.unreachable())).toBe(false);
+  expect(await recentAccess.removeIdle(['a'], EARLIER, () => expect.unreachable())).toEqual([]);
+});
+
+test('of many only what was not seen is removed', async () => {
+  const recentAccess = createRecentAccess(now);
+  await recentAccess.touch('b');
+  const removed: string[] = [];
+  const removal = async (keys: readonly string[]) => void removed.push(...keys);
+  expect(await recentAccess.removeIdle(['a', 'b', 'c'], EARLIER, removal)).toEqual(['a', 'c']);
+  expect(removed).toEqual(['a', 'c']);
 });
 
 test('who recentAccess during a removal waits for its end', async () => {
   const recentAccess = createRecentAccess(now);
   const order: string[] = [];
   const gate = Promise.withResolvers<void>();
-  const removing = recentAccess.removeIfIdle('a', EARLIER, async () => {
+  const removing = recentAccess.removeIdle(['a'], EARLIER, async () => {
     await gate.promise;
     order.push('removed');
   });
@@ -41,7 +50,7 @@ test('who recentAccess during a removal waits for its end', async () => {
 
 test('a removal that fails is for who removes, and leases up nobody', async () => {
   const recentAccess = createRecentAccess(now);
-  const removing = recentAccess.removeIfIdle('a', EARLIER, () => Promise.reject(new Error('a disk of tears')));
+  const removing = recentAccess.removeIdle(['a'], EARLIER, () => Promise.reject(new Error('a disk of tears')));
   await Promise.all([recentAccess.touch('a'), expect(removing).rejects.toThrow('a disk of tears')]);
   await recentAccess.touch('a');
 });

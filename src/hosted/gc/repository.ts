@@ -2,6 +2,7 @@
 // to.
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { entriesOf, keysOf, RecordConflict } from '../../state/store.ts';
+import type { ExpectedLink } from '../links.ts';
 import { BLOBS, linkKey, type ManifestRecord, memberKey, membersOf, type TagRecord, tagKey } from '../records.ts';
 import { addTally, NOTHING, type RepositoryReport, type Tally } from './report.ts';
 import { type GcRun, hasMember } from './run.ts';
@@ -109,10 +110,10 @@ async function removeUnneededManifest(run: GcRun, candidate: Candidate): Promise
     const record = await findUnneededManifest(run, candidate);
     if (!record) return undefined;
     const key = linkKey(candidate.repository, candidate.digest);
-    const isRemoved = await store.recentAccess.removeIfIdle(key, graceBefore, () =>
+    const gone = await store.recentAccess.removeIdle([key], graceBefore, () =>
       sweeper.removeManifest(locked, { ...candidate, record }),
     );
-    return isRemoved ? record : undefined;
+    return gone.length > 0 ? record : undefined;
   });
 }
 
@@ -142,37 +143,76 @@ async function hasSubject(
   return key !== undefined && !sweeper.isRemoved(key) && store.records.manifests.has(key);
 }
 
+/** So many are removed by one transaction: each waits for the disk, and pushes to the repository wait for the lock meanwhile. */
+const BLOBS_AT_ONCE = 50;
+
 async function sweepBlobs(run: GcRun, repository: string): Promise<{ readonly removed: Tally; readonly kept: Tally }> {
   const prefix = `${repository}@`;
   let [removed, kept] = [NOTHING, NOTHING];
+  /** Sizes of those that nothing needs. */
+  let unneeded = new Map<Digest, number>();
+
+  async function removeFound(): Promise<void> {
+    const gone = await removeUnneededBlobs(run, repository, [...unneeded.keys()]);
+    for (const [digest, bytes] of unneeded) {
+      const one: Tally = { ...NOTHING, blobs: 1, bytes };
+      if (gone.has(digest)) removed = addTally(removed, one);
+      else kept = addTally(kept, one);
+    }
+    unneeded = new Map();
+  }
+
   for await (const { key, value } of entriesOf(run.store.records.blobs, prefix)) {
     await run.visit();
-    const one: Tally = { ...NOTHING, blobs: 1, bytes: value.size };
-    if (await removeUnneededBlob(run, repository, parseDigest(key.slice(prefix.length))))
-      removed = addTally(removed, one);
-    else kept = addTally(kept, one);
+    const digest = parseDigest(key.slice(prefix.length));
+    // First without the lock: most are needed.
+    if (await findUnneededBlob(run, repository, digest)) unneeded.set(digest, value.size);
+    else kept = addTally(kept, { ...NOTHING, blobs: 1, bytes: value.size });
+    if (unneeded.size === BLOBS_AT_ONCE) await removeFound();
   }
+  if (unneeded.size > 0) await removeFound();
   return { removed, kept };
 }
 
-async function removeUnneededBlob(run: GcRun, repository: string, digest: Digest): Promise<boolean> {
-  // First without the lock: most are needed.
-  if (!(await findUnneededBlob(run, repository, digest))) return false;
-  const { store, sweeper, graceBefore } = run;
-  return store.withLock(repository, async locked => {
-    const found = await findUnneededBlob(run, repository, digest);
-    if (!found) return false;
-    const key = linkKey(repository, digest);
-    const link = { repository, digest, size: found.record.size };
-    return store.recentAccess
-      .removeIfIdle(key, graceBefore, () => sweeper.removeBlob(locked, link, found.expected))
-      .catch(falseIfPushedAgain);
-  });
+/** Those that were removed. Where one was pushed again meanwhile, each is for itself. */
+async function removeUnneededBlobs(
+  run: GcRun,
+  repository: string,
+  digests: readonly Digest[],
+): Promise<ReadonlySet<Digest>> {
+  try {
+    return await removeTogether(run, repository, digests);
+  } catch (error) {
+    if (!(error instanceof RecordConflict && error.record.collection === BLOBS)) throw error;
+    const gone = new Set<Digest>();
+    if (digests.length === 1) return gone;
+    for (const digest of digests) {
+      for (const removed of await removeUnneededBlobs(run, repository, [digest])) gone.add(removed);
+    }
+    return gone;
+  }
 }
 
-function falseIfPushedAgain(error: unknown): false {
-  if (error instanceof RecordConflict && error.record.collection === BLOBS) return false;
-  throw error;
+async function removeTogether(
+  run: GcRun,
+  repository: string,
+  digests: readonly Digest[],
+): Promise<ReadonlySet<Digest>> {
+  const { store, sweeper, graceBefore } = run;
+  return store.withLock(repository, async locked => {
+    const links = new Map<string, ExpectedLink>();
+    for (const digest of digests) {
+      const found = await findUnneededBlob(run, repository, digest);
+      if (!found) continue;
+      const link = { repository, digest, size: found.record.size };
+      links.set(linkKey(repository, digest), { link, expected: found.expected });
+    }
+    const linksOf = (keys: readonly string[]) => keys.flatMap(key => links.get(key) ?? []);
+    const gone = await store.recentAccess.removeIdle([...links.keys()], graceBefore, keys =>
+      sweeper.removeBlobs(locked, repository, linksOf(keys)),
+    );
+    return new Set(linksOf(gone).map(({ link }) => link.digest));
+  });
 }
 
 async function findUnneededBlob(run: GcRun, repository: string, digest: Digest) {

@@ -1,8 +1,8 @@
 // Shared state of one garbage collection: its deadlines, its progress, and the sweeper that removes or, in a dry run, only records.
 import { setImmediate } from 'node:timers/promises';
 import type { Digest } from '../../oci/digest.ts';
-import { type Expectation, keysOf } from '../../state/store.ts';
-import { type BlobLink, type TagLink, unlinkBlob, unlinkManifest, unlinkTag } from '../links.ts';
+import { keysOf } from '../../state/store.ts';
+import { type ExpectedLink, type TagLink, unlinkBlobs, unlinkManifest, unlinkTag } from '../links.ts';
 import { holderKey, holdersKey, linkKey, type ManifestRecord, memberKey, tagKey } from '../records.ts';
 import type { HostedStore } from '../store.ts';
 import type { GcProgress } from './report.ts';
@@ -68,8 +68,8 @@ interface Sweeper {
       readonly record: ManifestRecord;
     },
   ): Promise<void>;
-  /** Throws RecordConflict where the link is not as expected. */
-  removeBlob(locked: HostedStore, link: BlobLink, expected: Expectation): Promise<void>;
+  /** All of them, or none: throws RecordConflict where a link is not as expected. */
+  removeBlobs(locked: HostedStore, repository: string, links: readonly ExpectedLink[]): Promise<void>;
   /** Removes content that is not needed. */
   removeContent(content: { readonly digest: Digest; readonly size: number }): Promise<void>;
 }
@@ -92,9 +92,9 @@ export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
       await unlinkManifest(locked, repository, digest, record);
       await noteFreed({ digest, size: record.size });
     },
-    async removeBlob(locked, link, expected) {
-      await unlinkBlob(locked, link, expected);
-      await noteFreed(link);
+    async removeBlobs(locked, repository, links) {
+      await unlinkBlobs(locked, repository, links);
+      for (const { link } of links) await noteFreed(link);
     },
     async removeContent(content) {
       await store.deleteUnlinked(content.digest);
@@ -134,9 +134,11 @@ export function createDryRun({ records }: HostedStore, startedAt: Date): Sweeper
       for (const child of record.references) removed.add(memberKey(repository, child, digest));
       await noteFreed({ digest, size: record.size });
     },
-    async removeBlob(_, link) {
-      removed.add(holderKey(link.digest, 'blob', link.repository));
-      await noteFreed(link);
+    async removeBlobs(_, repository, links) {
+      for (const { link } of links) {
+        removed.add(holderKey(link.digest, 'blob', repository));
+        await noteFreed(link);
+      }
     },
     removeContent: noteFreed,
   };

@@ -20,6 +20,39 @@ beforeEach(async () => {
 
 afterEach(() => registry.remove());
 
+test('one of many blobs that another process has pushed again meanwhile stays, and no other', async () => {
+  for (let at = 0; at < 60; at += 1) await pushBlob(registry.hosted, 'local/app', bytes(`blob ${at}`));
+  registry.time += 2 * DAY;
+  const { records } = registry.place;
+  let kept = '';
+  const write: Parts['records']['write'] = async (changes, options) => {
+    const found = changes.find(({ collection }) => collection === 'hosted.blob');
+    if (kept === '' && found) {
+      kept = found.key;
+      const pushedAt = new Date(registry.time).toISOString();
+      await records.put('hosted.blob', kept, bytes(JSON.stringify({ size: 6, pushedAt })));
+    }
+    await records.write(changes, options);
+  };
+  await registry.open({}, {}, { records: { ...records, write } });
+  expect((await registry.collector.collect()).removed.blobs).toBe(59);
+  expect(await records.list('hosted.blob', { limit: 100 })).toEqual([kept]);
+  expect((await registry.place.inventory()).map(digest => `local/app@${digest}`)).toEqual([kept]);
+});
+
+test('a hundred blobs go by two transactions', async () => {
+  for (let at = 0; at < 100; at += 1) await pushBlob(registry.hosted, 'local/app', bytes(`blob ${at}`));
+  registry.time += 2 * DAY;
+  let writes = 0;
+  const write: Parts['records']['write'] = async (changes, options) => {
+    writes += 1;
+    await registry.place.records.write(changes, options);
+  };
+  await registry.open({}, {}, { records: { ...registry.place.records, write } });
+  expect((await registry.collector.collect()).removed.blobs).toBe(100);
+  expect(writes).toBe(2);
+});
+
 describe('a blob', () => {
   const content = randomBytes(1000);
   const digest = digestOf(content);
