@@ -161,7 +161,7 @@ async function openAll(
     }),
   );
   log.info(access.summary);
-  const events = closing(createEvents({ endpoints: config.events.endpoints, records: ownRecords, log }));
+  const events = closing(createEvents({ endpoints: config.events.endpoints, records, log }));
   const registryEvents = createRegistryEvents(events, config.publicUrl);
   const reportDamage = createReportDamage({ log, events: registryEvents, onDamaged: measures?.onDamaged });
   const reportLost = (of: ContentKind) => (damage: Damage) =>

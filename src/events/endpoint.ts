@@ -2,13 +2,16 @@
 import PQueue from 'p-queue';
 import type { Logger } from 'pino';
 import { createCollection } from '../state/collection.ts';
-import type { RecordStore } from '../state/store.ts';
+import { keysOf, type ListOptions, type RecordStore } from '../state/store.ts';
 import { eventSchema, type RegistryEvent } from './event.ts';
+import { type Owner, untilAborted } from './owners.ts';
 import { type Deliver, DeliveryError } from './webhook.ts';
 
 export interface Endpoint {
   /** Never rejects. Resolves when the event is stored, if it needs to be. No effect after `close`. */
   accept(event: RegistryEvent): Promise<void>;
+  /** Delivers the stored events of a process that is gone; resolves when none is left, or on `until`. Rejects where they cannot be read. */
+  adopt(owner: string, until: AbortSignal): Promise<void>;
   /** How many events are not delivered yet. */
   readonly waiting: number;
   /** How many were dropped. */
@@ -42,12 +45,15 @@ export function createEndpoint({
   const stop = new AbortController();
   const overflow = createOverflow({ log, now });
   const waiting: OutboxEntry[] = [];
+  /** Of adopted events. */
+  const onReleased = new Map<OutboxEntry, () => void>();
   let delivering = 0;
   let refused = 0;
   let isClosed = false;
-  run(restore);
+  if (!outbox.owner) run(restore);
   return {
     accept,
+    adopt,
     close,
     get waiting() {
       return waiting.length + delivering;
@@ -78,9 +84,31 @@ export function createEndpoint({
     }
   }
 
+  async function adopt(owner: string, until: AbortSignal): Promise<void> {
+    for (;;) {
+      const entries = await outbox.listOf(owner, limits.maxBatch);
+      if (entries.length === 0 || until.aborted || isClosed) return;
+      // Others may deliver it from then on.
+      const withdraw = () => waiting.splice(0, waiting.length, ...waiting.filter(entry => !entries.includes(entry)));
+      until.addEventListener('abort', withdraw, { once: true });
+      const released = entries.map(entry => new Promise<void>(resolve => onReleased.set(entry, resolve)));
+      waiting.push(...entries);
+      dropOverflow();
+      schedule();
+      await Promise.race([Promise.all(released), untilAborted(until)]);
+      until.removeEventListener('abort', withdraw);
+    }
+  }
+
+  async function release(entry: OutboxEntry): Promise<void> {
+    await outbox.release(entry);
+    onReleased.get(entry)?.();
+    onReleased.delete(entry);
+  }
+
   function dropOverflow(): void {
     const dropped = waiting.splice(0, Math.max(0, waiting.length - limits.maxQueued));
-    for (const entry of dropped) void outbox.release(entry);
+    for (const entry of dropped) void release(entry);
     overflow.count(dropped.length);
   }
 
@@ -111,7 +139,7 @@ export function createEndpoint({
     } finally {
       delivering = 0;
     }
-    await Promise.all(batch.map(outbox.release));
+    await Promise.all(batch.map(release));
     schedule();
   }
 
@@ -130,6 +158,10 @@ export function createEndpoint({
 // only: there are many, and each would cost a sync of the disk.
 
 interface Outbox {
+  /** Absent: no other process has the records. */
+  readonly owner: Pick<Owner, 'id' | 'ready'> | undefined;
+  /** The oldest `limit` stored events of a process, in order. Those that cannot be read are left to expire. */
+  listOf(owner: string, limit: number): Promise<readonly OutboxEntry[]>;
   /** `stored` resolves when the event is on disk, and never rejects: errors are logged. */
   keep(event: RegistryEvent): OutboxEntry;
   /** Forgets an event that was delivered or dropped. Never rejects: errors are logged, and the event is sent again after a restart. */
@@ -148,29 +180,51 @@ interface OutboxEntry {
 /** Stored events of an endpoint that was removed from the configuration are deleted after this time. */
 const KEEP_MS = 7 * 86_400_000;
 
+const COLLECTION = 'event';
+
 export function createOutbox({
   records,
   name,
   now,
   log,
+  owner,
 }: {
   readonly records: RecordStore;
+  /** Where others share them. */
+  readonly owner?: Outbox['owner'];
   /** The endpoint's, without a slash. */
   readonly name: string;
   readonly now: () => Date;
   readonly log: Logger;
 }): Outbox {
-  const events = createCollection({ store: records, name: 'event', schema: eventSchema });
+  const events = createCollection({ store: records, name: COLLECTION, schema: eventSchema });
   const prefix = `${name}/`;
   const report = (message: string) => (error: unknown) => log.error({ err: error }, message);
   let last = 0;
+
+  async function find(keys: readonly string[]): Promise<readonly OutboxEntry[]> {
+    const found = await Promise.all(keys.map(key => events.get(key).catch(report('a stored event could not be read'))));
+    return keys.flatMap((key, index) => (found[index] ? [{ event: found[index], key }] : []));
+  }
+
   return {
+    owner,
+    async listOf(process, limit) {
+      const found: OutboxEntry[] = [];
+      for await (const key of keysOf(events, prefix)) {
+        const event = ownerOf(key) === process ? await events.find(key) : undefined;
+        if (event) found.push({ event, key });
+        if (found.length === limit) break;
+      }
+      return found;
+    },
     keep(event) {
       if (event.action === 'pull') return { event };
       // The time, but strictly ascending within a millisecond: keys are in the order of events.
       last = Math.max(last + 1, now().getTime() * 1000);
-      const key = `${prefix}${String(last).padStart(16, '0')}`;
-      const stored = events.put(key, event, { expiresAt: new Date(now().getTime() + KEEP_MS) });
+      const key = `${prefix}${String(last).padStart(16, '0')}${owner ? `-${owner.id}` : ''}`;
+      const put = () => events.put(key, event, { expiresAt: new Date(now().getTime() + KEEP_MS) });
+      const stored = owner ? owner.ready().then(put) : put();
       return { event, key, stored: stored.catch(report('an event could not be stored')) };
     },
     async release({ key, stored }) {
@@ -178,13 +232,21 @@ export function createOutbox({
       if (key !== undefined) await events.delete(key).catch(report('a delivered event could not be removed'));
     },
     async restore(limit) {
-      const keys = await events.list({ prefix, limit });
-      const found = await Promise.all(
-        keys.map(key => events.get(key).catch(report('a stored event could not be read'))),
-      );
-      return keys.flatMap((key, index) => (found[index] ? [{ event: found[index], key }] : []));
+      return find(await events.list({ prefix, limit }));
     },
   };
+}
+
+/** The process that stored an event; empty where it had no others beside it. */
+function ownerOf(key: string): string {
+  return /\/\d+-(.+)$/.exec(key)?.[1] ?? '';
+}
+
+/** All that have stored events for the endpoint of this name. */
+export async function listOwners(records: RecordStore, name: string): Promise<readonly string[]> {
+  const list = (options: ListOptions) => records.list(COLLECTION, options);
+  const keys = await Array.fromAsync(keysOf({ list }, `${name}/`));
+  return [...new Set(keys.map(ownerOf))];
 }
 
 // Dropped events: counted, and logged at most once a minute, so that a flood of events does not flood the log.

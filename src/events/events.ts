@@ -4,8 +4,9 @@ import type { Logger } from 'pino';
 import { Agent, type Dispatcher } from 'undici';
 import { createNameTest } from '../oci/name-pattern.ts';
 import type { RecordStore } from '../state/store.ts';
-import { createEndpoint, createOutbox, type Endpoint, type QueueLimits } from './endpoint.ts';
+import { createEndpoint, createOutbox, type Endpoint, listOwners, type QueueLimits } from './endpoint.ts';
 import { createEvent, type EventAction, type NewEvent } from './event.ts';
+import { createOwner, type Owner } from './owners.ts';
 import { type Backoff, createDelivery, createWebhook, type DeliveryDeps, type WebhookOptions } from './webhook.ts';
 
 export interface Events {
@@ -35,18 +36,39 @@ export interface EventsDeps {
   readonly backoff?: Backoff;
   readonly limits?: QueueLimits;
   readonly wait?: DeliveryDeps['wait'];
+  /** The interval between looks for events of processes that are gone. */
+  readonly adoptEveryMs?: number;
 }
 
 const BACKOFF: Backoff = { minMs: 1000, maxMs: 60_000, hasJitter: true };
+const ADOPT_EVERY_MS = 5_000;
 const LIMITS: QueueLimits = { maxBatch: 50, maxQueued: 10_000, drainMs: 5000 };
 
 export function createEvents({ now = () => new Date(), ...deps }: EventsDeps): Events {
   const dispatcher = new Agent({ allowH2: false });
+  const { records, endpoints, log, adoptEveryMs: everyMs = ADOPT_EVERY_MS } = deps;
+  const isShared = records.locks.areShared && endpoints.length > 0;
+  const owner = isShared
+    ? createOwner({ locks: records.locks, listOwners: listAll, adopt, onFailure, everyMs })
+    : undefined;
   const routes = deps.endpoints.map(options => ({
     name: options.name,
     accepts: createFilter(options),
-    endpoint: openEndpoint(options, { ...deps, now, dispatcher }),
+    endpoint: openEndpoint(options, { ...deps, now, dispatcher, owner }),
   }));
+
+  async function listAll(): Promise<ReadonlySet<string>> {
+    return new Set((await Promise.all(endpoints.map(({ name }) => listOwners(records, name)))).flat());
+  }
+
+  async function adopt(gone: string, until: AbortSignal): Promise<void> {
+    await Promise.all(routes.map(({ endpoint }) => endpoint.adopt(gone, until)));
+  }
+
+  function onFailure(error: unknown): void {
+    log.error({ err: error }, 'events of other processes cannot be taken over');
+  }
+
   return {
     async emit(happened) {
       const subscribed = routes.filter(({ accepts }) => accepts(happened));
@@ -57,6 +79,7 @@ export function createEvents({ now = () => new Date(), ...deps }: EventsDeps): E
     queues: () => routes.map(({ name, endpoint: { waiting, dropped } }) => ({ endpoint: name, waiting, dropped })),
     async close() {
       await Promise.all(routes.map(({ endpoint }) => endpoint.close()));
+      await owner?.close();
       await dispatcher.destroy();
     },
   };
@@ -69,13 +92,17 @@ function createFilter({ on, repositories }: EndpointOptions): (event: NewEvent) 
 
 function openEndpoint(
   { name, retries, ...options }: EndpointOptions,
-  deps: EventsDeps & { readonly now: () => Date; readonly dispatcher: Dispatcher },
+  deps: EventsDeps & {
+    readonly now: () => Date;
+    readonly dispatcher: Dispatcher;
+    readonly owner: Owner | undefined;
+  },
 ): Endpoint {
-  const { records, now, dispatcher, backoff = BACKOFF, limits = LIMITS, wait = waitFor } = deps;
+  const { records, now, dispatcher, owner, backoff = BACKOFF, limits = LIMITS, wait = waitFor } = deps;
   const log = deps.log.child({ endpoint: name });
   const webhook = createWebhook(options, { dispatcher, now });
   const deliver = createDelivery({ webhook, retries, backoff, wait, log });
-  const outbox = createOutbox({ records, name, now, log });
+  const outbox = createOutbox({ records, name, now, log, owner });
   return createEndpoint({ outbox, deliver, log, now, limits });
 }
 

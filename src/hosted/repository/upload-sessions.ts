@@ -4,7 +4,7 @@ import { LRUCache } from 'lru-cache';
 import type { UploadFile, UploadFiles } from '../../content/upload-files.ts';
 import type { DigestAlgorithm } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { keysOf } from '../../state/store.ts';
+import { entriesOf, keysOf } from '../../state/store.ts';
 import type { HostedRecords, UploadRecord } from '../records.ts';
 import type { HostedStore } from '../store.ts';
 
@@ -221,15 +221,12 @@ function createOpenUploads(
 
   /** Those of an earlier process. */
   async function countRecords(): Promise<void> {
-    for await (const id of keysOf(uploads, '')) {
-      const record = await uploads.find(id);
-      if (record && !repositories.has(id)) count(id, record.repository, 1);
+    for await (const { key, value } of entriesOf(uploads, '')) {
+      if (!repositories.has(key)) count(key, value.repository, 1);
     }
   }
 
-  const hasMost = (repository: string) => (counts.get(repository) ?? 0) >= max;
-
-  /** Other processes may have ended some. */
+  /** Other processes may have begun and ended some. */
   async function recount(): Promise<void> {
     if (areShared && performance.now() - countedAt > RECOUNT_MS) {
       repositories.clear();
@@ -250,9 +247,8 @@ function createOpenUploads(
 
   return {
     async add(id, repository) {
-      await untilCounted();
-      if (hasMost(repository)) await recount();
-      if (hasMost(repository)) {
+      await recount();
+      if ((counts.get(repository) ?? 0) >= max) {
         const message = `${repository} has ${max} uploads in progress: finish or cancel some of them, or wait until they time out`;
         throw new RegistryError('TOOMANYREQUESTS', message);
       }
