@@ -9,7 +9,9 @@ import { createOpenContent } from '../../src/app/stored-content.ts';
 import { createWorkerLocks } from '../../src/app/worker.ts';
 import { type CacheNews, createSharedUsage } from '../../src/cache/eviction/shared-usage.ts';
 import { createUsage } from '../../src/cache/eviction/usage.ts';
+import { createDiskStore } from '../../src/content/disk.ts';
 import { createLeasedStore, type LeasedStore } from '../../src/content/leased-store.ts';
+import { createHostedStore } from '../../src/hosted/store.ts';
 import { createMemory } from '../../src/memory.ts';
 import { createMeter } from '../../src/observe/metrics.ts';
 import { digestOf } from '../../src/oci/digest.ts';
@@ -71,6 +73,29 @@ test('the locks of a worker that died are free, and its requests are forgotten',
   desk.release(2);
   desk.release(1);
   expect(await waiting).toBe('three');
+});
+
+test('content that one worker is pushing is not deleted by another', async () => {
+  const desk = createLockDesk();
+  const records = createMemoryStore();
+  const directory = await mkdtemp(join(tmpdir(), 'veneer-hosted-'));
+  onTestFinished(() => rm(directory, { recursive: true }));
+  const content = await createDiskStore({ directory });
+  const open = (number: number) =>
+    createHostedStore({
+      content,
+      records: { ...records, locks: connectLocks(desk, number) },
+      memory: createMemory(),
+      now: () => new Date(),
+    });
+  const [one, two] = [open(1), open(2)];
+  const digest = await content.put(Buffer.from('pushed'));
+  await one.withLease(digest, async () => {
+    await two.deleteUnlinked(digest);
+    expect(await content.find(digest)).toBeDefined();
+  });
+  await two.deleteUnlinked(digest);
+  expect(await content.find(digest)).toBeUndefined();
 });
 
 test('a wait for a lock has an end, after which the lock is not had by accident', async () => {

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { DirectoryLocked, lockDirectory, StateFault } from '../../src/state/data-directory.ts';
+import { DirectoryLocked, joinDirectory, lockDirectory, StateFault } from '../../src/state/data-directory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 
 let parent: string;
@@ -107,6 +107,16 @@ describe('a lock that was removed by hand', () => {
     lockDirectory(directory).release();
     await store.close();
   });
+});
+
+test('is not free while a process works in it on behalf of an owner that is gone', () => {
+  const owner = lockDirectory(directory);
+  const members = [joinDirectory(directory), joinDirectory(directory)];
+  owner.release();
+  members[0]?.release();
+  expect(() => lockDirectory(directory)).toThrow(DirectoryLocked);
+  members[1]?.release();
+  lockDirectory(directory).release();
 });
 
 test('leaves nothing that grows, and nothing that has to be cleaned up', async () => {
