@@ -20,7 +20,7 @@ interface Recording {
   readonly records: ServiceStore;
   /** The records of the cache, which belongs to this data directory: the same store, unless that is a database. */
   readonly cacheRecords: ServiceStore;
-  /** Of work that the process that began it does to its end, and takes up again after a restart, such as scans. */
+  /** Of work that the process that began it does to its end, and takes up again after a restart, such as the delivery of events. */
   readonly ownRecords: ServiceStore;
   /** Changes whenever any of them does: see RecordStore. */
   version(): number | undefined;

@@ -164,8 +164,11 @@ export function createSharedLocks({
   }
 
   return {
-    withLock: (key, work) =>
-      queues.run(key, async othersWait => run(key, work, takeOver(key) ?? (await acquire(key, ttlMs)), othersWait)),
+    withLock: (key, work, options) =>
+      queues.run(key, async othersWait => {
+        const lease = takeOver(key) ?? (await acquire(key, options?.ttlMs ?? ttlMs));
+        return run(key, work, lease, othersWait);
+      }),
     async withFreeLock(key, work, options) {
       if (queues.has(key)) return undefined;
       return queues.run(key, async othersWait => {

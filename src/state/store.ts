@@ -74,7 +74,7 @@ export interface Locks {
    * Runs `work` exclusively under its key: in order within a process, in any order across processes. Must not be nested under
    * one key. Throws RecordStoreBusy if others hold the lock for too long.
    */
-  withLock<T>(key: string, work: (lock: Lock) => Promise<T>): Promise<T>;
+  withLock<T>(key: string, work: (lock: Lock) => Promise<T>, options?: LockOptions): Promise<T>;
   /** The same where the key is free; otherwise undefined, and `work` does not run. */
   withFreeLock<T>(key: string, work: (lock: Lock) => Promise<T>, options?: LockOptions): Promise<T | undefined>;
   /** Whether any work of this process runs or waits under this key. */

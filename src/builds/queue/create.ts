@@ -97,10 +97,16 @@ export async function createBuilds({
 
   /** Until the service stops. */
   async function keepLooking(): Promise<void> {
+    let reported: string | undefined;
     while (!closing.signal.aborted) {
-      await claims.look().catch(error => {
-        if (!isTransient(error)) log.error({ err: error }, 'the queue of builds cannot be read');
-      });
+      try {
+        await claims.look();
+        reported = undefined;
+      } catch (error) {
+        const reason = String(error);
+        if (!isTransient(error) && reason !== reported) log.error({ err: error }, 'the queue of builds cannot be read');
+        reported = reason;
+      }
       await wait(LOOK_MS, closing.signal).catch(() => {});
     }
   }

@@ -50,6 +50,8 @@ interface BuildScheduler {
 }
 
 const MAX_ATTEMPTS = 3;
+/** How long a process that died while it submitted keeps others from submitting the same. */
+const LEASE = { ttlMs: 8_000 } as const;
 
 export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
   const nextTime = createAscendingClock(deps.now);
@@ -70,7 +72,7 @@ export function createBuildScheduler(deps: SubmitDeps): BuildScheduler {
       const key = `build-spec/${specKey(spec)}`;
       for (let attempt = 1; ; attempt += 1) {
         try {
-          return await deps.locks.withLock(key, lock => submit(spec, submission, lock));
+          return await deps.locks.withLock(key, lock => submit(spec, submission, lock), LEASE);
         } catch (error) {
           if (!(error instanceof RecordConflict)) throw error;
           // The lock was lost meanwhile: another process may have submitted the same.
