@@ -1,6 +1,6 @@
 // The link journal: a file beside the content that repeats which blobs, manifests and tags the repositories have, one line of JSON for each
 // change. Lost records are rebuilt from it. Unlike the records it is not synced with each push: it protects against an operator's mistake,
-// not a power cut, after which the next sweep rewrites it. Records that several processes share have none: no file has the changes of all.
+// not a power cut, after which the next sweep rewrites it. Records that several machines share have none: no file has the changes of all.
 import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
