@@ -150,7 +150,7 @@ export function createHostedStore(deps: {
     const shared = await listShared(digest);
     if (shared.includes(deletion) || locks.isLocked(deletion)) await locks.withLock(deletion, async () => {});
     if ((leases.get(digest) ?? 0) > 1 || shared.some(key => key !== own && key !== deletion)) return false;
-    return !(await isLinked(digest)) && (await content.find(digest)) !== undefined;
+    return (await content.find(digest)) !== undefined && !(await isLinked(digest));
   }
 
   function count(digest: Digest, step: 1 | -1): void {

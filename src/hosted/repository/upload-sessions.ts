@@ -117,7 +117,7 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
   return {
     async start(repository, algorithm) {
       const id = randomUUID();
-      return locks.withLock(lockOf(id), async () => {
+      const startNow = async () => {
         await openUploads.add(id, repository);
         try {
           return await begin(id, repository, algorithm);
@@ -125,7 +125,9 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
           await openUploads.remove(id);
           throw error;
         }
-      });
+      };
+      // Nobody else knows the id yet, and what is new does not expire: a lock of all processes is not worth its transactions.
+      return locks.areShared ? startNow() : locks.withLock(lockOf(id), startNow);
     },
     use: (repository, id, work) => locks.withLock(lockOf(id), async () => work(await find(repository, id))),
     keep,
