@@ -66,17 +66,18 @@ export function startClients(fleet: Fleet, name: string, pullers = PULLERS): Cli
     acknowledged.set(path, manifest.digest);
   }
 
-  /** In chunks. What became of one that broke is asked for; where the end of it broke, and the blob is not there, all of it is sent again. */
-  async function pushBlob(repository: string, { digest, raw }: Blob, tries = 2): Promise<void> {
+  /** In chunks. What became of one that broke is asked for. */
+  async function pushBlob(repository: string, { digest, raw }: Blob): Promise<void> {
     const started = await send(`/v2/${repository}/blobs/uploads/`, { method: 'POST' });
     const location = started.headers.get('location') ?? '';
     for (let end = CHUNK; end - CHUNK < raw.byteLength; end += CHUNK) await pushUntil(location, raw.subarray(0, end));
     const closing = await sendOnce(`${location}?digest=${digest}`, { method: 'PUT' });
     if (closing.isRight) return;
     await beforeNextTry(closing);
-    const blob = await sendOnce(`/v2/${repository}/blobs/${digest}`, { method: 'HEAD' });
-    if (!blob.isRight && tries === 1) throw closing.error;
-    if (!blob.isRight) await pushBlob(repository, { digest, raw }, 1);
+    const again = await sendOnce(`${location}?digest=${digest}`, { method: 'PUT' });
+    // The first try may have ended the upload, whose answer was lost: then the blob is there.
+    if (!again.isRight && again.status !== 404) throw again.error;
+    await send(`/v2/${repository}/blobs/${digest}`, { method: 'HEAD' });
   }
 
   async function pushUntil(location: string, raw: Uint8Array): Promise<void> {
