@@ -376,6 +376,22 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     }
   });
 
+  test('a build whose context was sent to one is run by any, and pulled from all', async () => {
+    const context = join(folder, 'context');
+    await mkdir(context);
+    await writeFile(join(context, 'Dockerfile'), 'FROM scratch\nCOPY note /note\n');
+    await writeFile(join(context, 'note'), 'a note\n');
+    const { config, address } = at(1);
+    const options = ['-t', 'local/built:v1', '--platform', 'linux/amd64', '--await'];
+    await run(
+      process.execPath,
+      ['src/main.ts', 'build', context, ...options, '--config', config, '--listen', address],
+      { env: OBJECT_STORE_KEY },
+    );
+    expect(await listObjects('builds/contexts')).toHaveLength(1);
+    for (const replica of replicas) await crane('validate', '--remote', `${replica.address}/local/built:v1`);
+  });
+
   test('an object that is damaged is found by one of them, counts as missing at all, and is replaced by a push at another', async () => {
     const body = randomBytes(50_000);
     const digest = digestOf(body);
