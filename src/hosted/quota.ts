@@ -199,6 +199,8 @@ async function countOnce(store: RecordStore, repositories: UsageCollection): Pro
       addTo(sums, key.slice(0, key.indexOf('@')), value.size);
     }
   }
+  // A service that hosts nothing need not start the thread that writes.
+  if (sums.size === 0) return;
   const changes = [...sums].map(([key, bytes]) => repositories.putting(key, { bytes }));
   const expected = [...sums.keys()].map(key => ({ collection: USAGE, key, value: undefined }));
   try {

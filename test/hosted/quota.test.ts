@@ -72,6 +72,19 @@ describe('a quota', () => {
     await expect(grow('local/c', 1)).rejects.toMatchObject({ code: 'DENIED' });
   });
 
+  test('writes nothing at a start where nothing is hosted', async () => {
+    const written: unknown[] = [];
+    const records = {
+      ...place.records,
+      async write(...args: Parameters<typeof place.records.write>) {
+        written.push(args);
+        await place.records.write(...args);
+      },
+    };
+    await createQuota({ records, limits: [local] });
+    expect(written).toEqual([]);
+  });
+
   test('counts manifests too, and lets tags move when it is used up', async () => {
     const { raw, size } = await pushSmall(hosted, 'local/a', 'a', { tags: ['a'] });
     await pushBlob(hosted, 'local/a', randomBytes(1000 - size - 22));
