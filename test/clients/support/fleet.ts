@@ -46,8 +46,12 @@ interface Access {
 }
 
 export async function startFleet(settings: object = {}): Promise<Fleet> {
+  // What was started is stopped where the rest does not start.
+  await using stack = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), 'veneer-fleet-'));
+  stack.defer(() => rm(folder, { recursive: true }));
   const [postgres, objects, registry] = await Promise.all([startPostgres(), startObjectStore(), startRegistry()]);
+  for (const server of [postgres, objects, registry]) stack.defer(() => server.close());
   const shared = {
     upstreams: { lab: { url: registry.url } },
     state: { postgres: { url: postgres.url, replicas: true } },
@@ -58,13 +62,17 @@ export async function startFleet(settings: object = {}): Promise<Fleet> {
     ...settings,
   };
   const replicas = await Promise.all(REPLICAS.map(name => createReplica(folder, name, shared)));
+  for (const replica of replicas) stack.defer(() => replica.kill());
   // The first one makes the schema.
   await replicas[0]?.start();
-  await Promise.all(replicas.slice(1).map(replica => replica.start()));
+  const others = await Promise.allSettled(replicas.slice(1).map(replica => replica.start()));
+  for (const other of others) if (other.status === 'rejected') throw other.reason;
   const rights = ['--pull', '**', '--push', '**', '--delete', '**'];
   const create = ['--config', join(folder, 'a.yaml'), 'token', 'create', '--json', ...rights];
   const { token } = JSON.parse(await run(process.execPath, ['src/main.ts', ...create], { env: OBJECT_STORE_KEY }));
   const balancer = await startBalancer(folder, replicas);
+  stack.defer(() => balancer.process.stop());
+  const running = stack.move();
 
   return {
     ...{ folder, objects, postgres, registry, replicas, port: balancer.port },
@@ -76,14 +84,7 @@ export async function startFleet(settings: object = {}): Promise<Fleet> {
         return { status: Number(status), addresses: addresses.split(', ') };
       });
     },
-    async close() {
-      await balancer.process.stop();
-      await Promise.all(replicas.map(replica => replica.kill()));
-      await registry.close();
-      await objects.close();
-      await postgres.close();
-      await rm(folder, { recursive: true });
-    },
+    close: () => running.disposeAsync(),
   };
 }
 
