@@ -171,9 +171,13 @@ describe('of stored content', () => {
     await (await app.request(path)).arrayBuffer();
     await expect.poll(async () => (await readOf(app)).sum('veneer_cache_items')).toBe(1);
     expect((await readOf(app)).sum('veneer_content_damaged_total', { of: 'cache' })).toBe(0);
-    await writeFile(createBlobFiles(join(app.directory, 'data', 'content')).pathOf(digest), 'damaged');
+    await writeFile(
+      createBlobFiles(join(app.directory, 'data', 'content')).pathOf(digest),
+      'what the disk has damaged',
+    );
     await (await app.request(path)).arrayBuffer();
-    expect((await readOf(app)).sum('veneer_content_damaged_total', { of: 'cache', restored: 'false' })).toBe(1);
+    const labels = { of: 'cache', restored: 'false' };
+    await expect.poll(async () => (await readOf(app)).sum('veneer_content_damaged_total', labels)).toBe(1);
   });
 });
 
