@@ -81,7 +81,7 @@ export async function createHosting(deps: {
   const uploadFiles =
     parts && commit && !isOfOneMachine(config)
       ? await createSharedUploads({ directory: own, commit, parts, records: store.records, now })
-      : await createUploadFiles({ directory, commit, onCommitted: noteVerified });
+      : await createUploadFiles({ directory, commit, reopen: content.open, onCommitted: noteVerified });
   const hosted = createHostedRepositories(store, uploadFiles);
 
   /** Never rejects. */

@@ -3,6 +3,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { constants, type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ByteRange } from '../oci/bytes.ts';
 import { type Digest, type DigestAlgorithm, digestAlgorithm, encodeDigest } from '../oci/digest.ts';
 import { ContentMismatch } from '../oci/verify.ts';
 import { type BlobFiles, createBlobFiles } from './blob-files.ts';
@@ -38,7 +39,8 @@ export async function createUploadFiles({
   directory,
   onCommitted,
   commit,
-}: Pick<UploadFileOptions, 'onCommitted'> & {
+  reopen,
+}: Pick<UploadFileOptions, 'onCommitted' | 'reopen'> & {
   /** Turns a file that is verified and synced into content. Default: it is moved to where the disk store has it. */
   readonly commit?: BlobFiles['commit'] | undefined;
   /** The directory of an open disk store. */
@@ -50,14 +52,14 @@ export async function createUploadFiles({
   const pathOf = (id: string) => join(folder, parseId(id));
   return {
     async create(id, algorithm, { isHeld = false } = {}) {
-      const file = createUploadFile({ path: pathOf(id), size: undefined, algorithm, files, onCommitted });
+      const file = createUploadFile({ path: pathOf(id), size: undefined, algorithm, files, onCommitted, reopen });
       if (!isHeld) await file.keep();
       return file;
     },
     async open(id, algorithm) {
       const path = pathOf(id);
       const size = (await findStats(path))?.size;
-      return size === undefined ? undefined : createUploadFile({ path, size, algorithm, files, onCommitted });
+      return size === undefined ? undefined : createUploadFile({ path, size, algorithm, files, onCommitted, reopen });
     },
     findTouched: async id => (await findStats(pathOf(id)))?.mtime,
     discard: id => rm(pathOf(id), { force: true }),
@@ -88,7 +90,7 @@ export interface UploadFile {
   append(pieces: AsyncIterable<Uint8Array>, options?: { readonly isLast?: boolean }): Promise<void>;
   /** Puts it on disk, if it is not there: absent where it always is. */
   readonly keep?: (() => Promise<void>) | undefined;
-  /** Drops what arrived behind this size, so that it can be sent again. Throws where the file has become content. */
+  /** Drops what arrived after this size, so that it can be sent again, also after a commit. Throws where the content cannot be read back. */
   truncate(size: number): Promise<void>;
   /** Turns the file into content, durable when it resolves. Throws ContentMismatch for other bytes, and leaves the file unchanged. */
   commit(expected: Digest): Promise<void>;
@@ -116,6 +118,8 @@ interface UploadFileOptions {
   readonly files: Pick<BlobFiles, 'commit'>;
   /** Called with the sums of the committed content, where they are known. */
   readonly onCommitted?: ((digest: Digest, sums: BlockSums) => void) | undefined;
+  /** A range of committed content, for an upload that goes back to before its commit; undefined where there is no such content. */
+  readonly reopen?: ((digest: Digest, range: ByteRange) => Promise<ReadableStream<Uint8Array> | undefined>) | undefined;
 }
 
 export function createUploadFile({
@@ -124,6 +128,7 @@ export function createUploadFile({
   algorithm,
   files,
   onCommitted,
+  reopen,
 }: UploadFileOptions): LocalUploadFile {
   let size = initialSize ?? 0;
   let isOnDisk = initialSize !== undefined;
@@ -132,6 +137,17 @@ export function createUploadFile({
   // Of all bytes in the file; undefined where some were received by another process.
   let hash = size === 0 ? createHash(algorithm) : undefined;
   let summer = createBlockSummer();
+  let committed: Digest | undefined;
+
+  /** Makes the file anew, from the content that it has become. */
+  async function restore(digest: Digest, to: number): Promise<void> {
+    const body = to === 0 ? [] : await reopen?.(digest, { start: 0, end: to - 1 });
+    if (!body) throw new Error(`the upload has become the content ${digest}, which cannot be read`);
+    [committed, isOnDisk, held, size] = [undefined, false, [], 0];
+    hash = createHash(algorithm);
+    summer = createBlockSummer();
+    await writeOn(body);
+  }
 
   async function writeOn(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<void> {
     await withFile(path, isOnDisk ? APPEND : 'wx', async file => {
@@ -182,6 +198,7 @@ export function createUploadFile({
     });
     held = [];
     await files.commit(path, expected);
+    committed = expected;
     onCommitted?.(expected, sums.finish());
   }
 
@@ -241,6 +258,7 @@ export function createUploadFile({
     },
     keep,
     async truncate(to) {
+      if (committed) return restore(committed, to);
       if (to === size) return;
       if (!isOnDisk) {
         held = [];
@@ -256,6 +274,7 @@ export function createUploadFile({
       if (!isOnDisk) return commitHeld(expected);
       await seal(digestAlgorithm(expected), actual => requireEqual(actual, expected));
       await files.commit(path, expected);
+      committed = expected;
       if (hash) onCommitted?.(expected, summer.finish());
     },
     seal: async () => ({ path, size, digest: await seal(algorithm) }),

@@ -64,7 +64,7 @@ export async function createPlace(
       offset += ms;
     },
     async open(options, parts) {
-      const { uploadFiles = await createUploadFiles({ directory }), ...stores } = parts ?? {};
+      const { uploadFiles = await createUploadFiles({ directory, reopen: content.open }), ...stores } = parts ?? {};
       // Locks end with their process, and opening stands for another one.
       const own = { ...(stores.records ?? records), locks: createProcessLocks() };
       const store = createHostedStore({ memory, content, now, options, ...stores, records: own });

@@ -91,7 +91,7 @@ export function createUploads(
     }
   }
 
-  /** Where the bytes cannot be stored now, the upload goes back to `before`: the client can send its last request again. */
+  /** Where the blob cannot be stored or linked now, the upload goes back to `before`: the client can send its last request again. */
   async function finish(session: Session, digest: Digest, before: number): Promise<void> {
     const { id, repository, file } = session;
     const { size } = file;
@@ -99,7 +99,11 @@ export function createUploads(
     try {
       await store.withLease(digest, async lease => {
         await file.commit(digest).catch(refuseMismatch);
-        await link({ repository, digest, size }, { also, lease });
+        // Before the lease ends, and with it what is not linked.
+        await link({ repository, digest, size }, { also, lease }).catch(async error => {
+          if (mayPass(error)) await file.truncate(before).catch(() => {});
+          throw error;
+        });
       });
       void file.clear?.();
       await sessions.forget(id);

@@ -3,8 +3,10 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { BLOBS } from '../../../src/hosted/records.ts';
 import type { HostedRepositories } from '../../../src/hosted/repositories.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
+import { type RecordStore, RecordStoreAway } from '../../../src/state/store.ts';
 import { bytes, chunk, createBody, createPlace, type Place, pushBlob, readBlob } from '../fixture.ts';
 
 let place: Place;
@@ -225,4 +227,41 @@ test('takes a body at the pace of the disk', async () => {
     { highWaterMark: 0 },
   );
   expect(await hosted.uploads.append('local/app', id, { body })).toEqual({ id, size: 20 * 300_000 });
+});
+
+describe('the same last request succeeds once the records are back, after they went away when the bytes had become content', () => {
+  /** The first write of the blob's link fails. */
+  function awayOnce(records: RecordStore): RecordStore {
+    let isAway = true;
+    return {
+      ...records,
+      async write(changes, options) {
+        if (isAway && changes.some(({ collection, kind }) => collection === BLOBS && kind === 'put')) {
+          isAway = false;
+          throw new RecordStoreAway('away');
+        }
+        await records.write(changes, options);
+      },
+    };
+  }
+
+  const small = content.subarray(0, 1_000);
+
+  test.each([
+    ['a small blob in one request', small, 0],
+    ['a large blob in one request', content, 0],
+    ['a blob whose bytes came before', content, content.byteLength],
+    ['a blob of two chunks, the second one with the close', content, 100_000],
+  ])('%s', async (_, blob, before) => {
+    const flaky = await place.open({}, { records: awayOnce(place.records) });
+    const { id } = await flaky.uploads.start('local/app');
+    if (before > 0) await flaky.uploads.append('local/app', id, chunk(blob.subarray(0, before), 0));
+    const last = () => (before < blob.byteLength ? chunk(blob.subarray(before), before) : undefined);
+    const close = () => flaky.uploads.finish('local/app', id, digestOf(blob), last());
+    await expect(close()).rejects.toThrow(RecordStoreAway);
+    expect(await flaky.uploads.get('local/app', id)).toEqual({ id, size: before });
+    await close();
+    expect(Buffer.from(blob).equals(await readBlob(flaky, 'local/app', digestOf(blob)))).toBe(true);
+    expect(await uploadFiles()).toEqual([]);
+  });
 });
