@@ -72,6 +72,8 @@ export function createSweeping({
   }
 
   async function sweepShared(): Promise<void> {
+    // Asked again, since the clock may have jumped meanwhile.
+    if (!mayDelete()) return;
     await Promise.all(sharedSweeps.map(each => each().catch(logFailure)));
     if (!mayDelete()) return;
     const report = await schedule?.runIfDue().catch(logFailure);

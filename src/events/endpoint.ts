@@ -222,7 +222,7 @@ export function createOutbox({
       if (event.action === 'pull') return { event };
       // The time, but strictly ascending within a millisecond: keys are in the order of events.
       last = Math.max(last + 1, now().getTime() * 1000);
-      const key = `${prefix}${String(last).padStart(16, '0')}${owner ? `-${owner.id}` : ''}`;
+      const key = `${prefix}${String(last).padStart(TIME_DIGITS, '0')}${owner ? `-${owner.id}` : ''}`;
       const put = () => events.put(key, event, { expiresAt: new Date(now().getTime() + KEEP_MS) });
       const stored = owner ? owner.ready().then(put) : put();
       return { event, key, stored: stored.catch(report('an event could not be stored')) };
@@ -237,9 +237,12 @@ export function createOutbox({
   };
 }
 
+/** Of the time in the key of an event. */
+const TIME_DIGITS = 16;
+
 /** The process that stored an event; empty where it had no others beside it. */
 function ownerOf(key: string): string {
-  return /\/\d+-(.+)$/.exec(key)?.[1] ?? '';
+  return key.slice(key.lastIndexOf('/') + 1 + TIME_DIGITS + 1);
 }
 
 /** All that have stored events for the endpoint of this name. */

@@ -151,30 +151,36 @@ type YoungSession = Session & UploadRecord;
 
 /** Sessions that only this process knows, each for a moment: then it is kept, and again where that failed. */
 function createYoungSessions(keepAfterMs: number, keep: (id: string) => Promise<void>) {
-  const sessions = new Map<string, YoungSession>();
-  const timers = new Map<string, NodeJS.Timeout>();
+  /** In the order of `dueAt`, by the monotonic clock. */
+  const sessions = new Map<string, { readonly session: YoungSession; readonly dueAt: number }>();
+  /** One for all. */
+  let timer: NodeJS.Timeout | undefined;
 
-  function keepLater(id: string): void {
-    const keepNow = () => keep(id).catch(() => sessions.has(id) && keepLater(id));
-    timers.set(id, setTimeout(keepNow, keepAfterMs).unref());
+  function add(session: YoungSession): void {
+    sessions.set(session.id, { session, dueAt: performance.now() + keepAfterMs });
+    if (keepAfterMs > 0) timer ??= setTimeout(keepDue, keepAfterMs).unref();
   }
 
-  function remove(id: string): void {
-    clearTimeout(timers.get(id));
-    timers.delete(id);
-    sessions.delete(id);
+  function keepDue(): void {
+    const now = performance.now();
+    for (const [id, { session, dueAt }] of sessions) {
+      if (dueAt > now) break;
+      // Again later, unless it is kept or ends meanwhile.
+      sessions.delete(id);
+      sessions.set(id, { session, dueAt: now + keepAfterMs });
+      void keep(id).catch(() => {});
+    }
+    const [next] = sessions.values();
+    timer = next && setTimeout(keepDue, Math.max(1, next.dueAt - now)).unref();
   }
 
   return {
-    get: (id: string) => sessions.get(id),
-    add(session: YoungSession): void {
-      sessions.set(session.id, session);
-      if (keepAfterMs > 0) keepLater(session.id);
-    },
-    delete: remove,
+    get: (id: string) => sessions.get(id)?.session,
+    add,
+    delete: (id: string) => void sessions.delete(id),
     /** Of all that are left. */
     stop(): readonly string[] {
-      for (const timer of timers.values()) clearTimeout(timer);
+      clearTimeout(timer);
       return [...sessions.keys()];
     },
   };
