@@ -201,13 +201,14 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
       const version = listener.version();
       const isCached = !now && !UNCACHED.includes(collection);
       const cached = isCached && version !== undefined ? listener.cache.get(id) : undefined;
-      if (cached) return cached.value && new Uint8Array(cached.value);
+      if (cached) return new Uint8Array(cached);
       const [row] = await query<{ value: Buffer; ttl: string | null }>(statements.get, [time(), collection, key]);
       const value = row && new Uint8Array(row.value);
       const ttlMs = Math.min(CACHED_MS, Number(row?.ttl ?? CACHED_MS));
       // What was announced meanwhile may be newer than what was read.
       const isCurrent = version !== undefined && version === listener.version();
-      if (isCached && isCurrent && ttlMs > 0) listener.cache.set(id, { value }, { ttlMs });
+      // That there is none is not cached: what another process has acknowledged is found at once, before its announcement has arrived.
+      if (value && isCached && isCurrent && ttlMs > 0) listener.cache.set(id, value, { ttlMs });
       return value && new Uint8Array(value);
     },
     put: (collection, key, value, expiry) => write([{ kind: 'put', collection, key, value, ...expiry }]),
@@ -312,7 +313,7 @@ function createListener({
   readonly hold: 'none' | 'alone' | 'shared';
 }) {
   const channel = `veneer_${schema}`;
-  let cache = memory.openCache<{ readonly value: Uint8Array | undefined }>();
+  let cache = memory.openCache<Uint8Array>();
   let client: pg.Client | undefined;
   let heardAt = Number.NEGATIVE_INFINITY;
   let version = 0;

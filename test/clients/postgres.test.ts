@@ -95,6 +95,15 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
     expect(await read(store, 'a')).toBeUndefined();
   });
 
+  test('finds what another process has put before its announcement arrives, although there was nothing before', async () => {
+    const schema = newSchema();
+    const store = await use(schema);
+    expect(store.version()).toBeTypeOf('number');
+    expect(await read(store, 'a')).toBeUndefined();
+    await postgres.query(`INSERT INTO ${schema}.records (collection, key, value) VALUES ('tags', 'a', 'one')`);
+    expect(await read(store, 'a')).toBe('one');
+  });
+
   test('expires a cached record by the clock of the server', async () => {
     const store = await use();
     await store.put('tags', 'a', bytes('one'), { expiresAt: new Date(Date.now() + 1500) });
