@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { digestAlgorithm } from '../../src/oci/digest.ts';
 import { type Answer, codeOf } from '../support/server.ts';
 import { type Content, makeContent } from './documents.ts';
-import { openRepository, type Registry, type Repository, type StartRegistry } from './repository.ts';
+import { expectGone, openRepository, type Registry, type Repository, type StartRegistry } from './repository.ts';
 
 let server: Registry;
 let repository: Repository;
@@ -200,7 +200,7 @@ async function expectPulled({ send }: Repository, { digest, raw }: Content): Pro
   expect(makeContent(raw, '', digestAlgorithm(digest)).digest).toBe(digest);
 }
 
-async function expectDeleted({ send }: Repository, { digest }: Content): Promise<void> {
-  expect((await send('DELETE', `/blobs/${digest}`)).status).toBe(202);
-  expect((await send('HEAD', `/blobs/${digest}`)).status).toBe(404);
+async function expectDeleted(from: Repository, { digest }: Content): Promise<void> {
+  expect((await from.send('DELETE', `/blobs/${digest}`)).status).toBe(202);
+  await expectGone(from, `/blobs/${digest}`);
 }

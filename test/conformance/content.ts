@@ -1,7 +1,14 @@
 // Content of every kind: pushed, listed, looked at, pulled and deleted. distribution-spec "Pull", "Push", "Content Management".
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { groups } from './groups.ts';
-import { ACCEPT, openRepository, type Registry, type Repository, type StartRegistry } from './repository.ts';
+import {
+  ACCEPT,
+  expectGone,
+  openRepository,
+  type Registry,
+  type Repository,
+  type StartRegistry,
+} from './repository.ts';
 
 /** The registry has to take an index that lacks some of its images. */
 export function testContent(start: StartRegistry): void {
@@ -60,9 +67,7 @@ export function testContent(start: StartRegistry): void {
       ];
       for (const path of paths) {
         expect([path, (await repository.send('DELETE', path)).status]).toEqual([path, 202]);
-        for (const method of ['HEAD', 'GET', 'DELETE']) {
-          expect([path, (await repository.send(method, path)).status]).toEqual([path, 404]);
-        }
+        await expectGone(repository, path);
       }
     });
 

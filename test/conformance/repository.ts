@@ -1,4 +1,5 @@
 // One repository of a server, as a client that pushes to it and pulls from it.
+import { expect } from 'vitest';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import type { Answer, Sent, TestServer } from '../support/server.ts';
 import type { Content } from './documents.ts';
@@ -68,4 +69,12 @@ export const ACCEPT = { Accept: `${mediaTypes.ociIndex}, ${mediaTypes.ociManifes
 
 function expectCreated({ status, body }: Answer): void {
   if (status !== 201) throw new Error(`${status} ${body}`);
+}
+
+/** Another replica may serve what was deleted until it hears of that, for less than a second. */
+export async function expectGone(repository: Pick<Repository, 'send'>, path: string): Promise<void> {
+  for (const method of ['HEAD', 'GET', 'DELETE']) {
+    const look = async () => [method, path, (await repository.send(method, path)).status];
+    await expect.poll(look, { timeout: 5_000 }).toEqual([method, path, 404]);
+  }
 }

@@ -111,12 +111,20 @@ async function startMirroredContainerd({
       await ctr('images', 'pull', '--hosts-dir', hosts, ...snapshotter, ...ofPlatform, image);
       const [digest = ''] = /sha256:\w{64}(?= )/.exec(await ctr('images', 'list', `name==${image}`)) ?? [];
       const [, id = ''] = /gc\.ref\.content\.config=(\S+?)(?:,|$)/m.exec(await ctr('content', 'list')) ?? [];
-      const printed = await ctr('run', ...snapshotter, ...ofPlatform, image, 'seen', '/bin/sh', '-c', command);
+      // ctr may leave out the last lines when it is slow to copy them.
+      const all = `${command}\necho ${END}`;
+      let printed = '';
+      for (let attempt = 1; attempt <= 5 && !printed.endsWith(END); attempt += 1) {
+        if (attempt > 1) await ctr('containers', 'delete', 'seen');
+        printed = await ctr('run', ...snapshotter, ...ofPlatform, image, 'seen', '/bin/sh', '-c', all);
+      }
       const { Labels } = ContainerdContainer.parse(JSON.parse(await ctr('containers', 'info', 'seen')));
-      return { digests: [digest], id, labels: Labels ?? {}, printed };
+      return { digests: [digest], id, labels: Labels ?? {}, printed: printed.slice(0, -END.length).trimEnd() };
     },
   };
 }
+
+const END = 'end of output';
 
 /** What runs a container where neither limits may be raised nor cgroups are all of one version. */
 const CAREFUL = [
