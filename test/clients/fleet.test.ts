@@ -45,13 +45,16 @@ describe.skipIf(missing)(`a fleet${missing ? ` (${missing})` : ''}`, { timeout: 
     describe('takes and gives blobs', () => testBlobs(start));
     describe('lists referrers', () => testReferrers(start));
 
-    test.skipIf(CONFORMANCE === '')('passes all of the suite', async () => {
-      const login = { OCI_USERNAME: fleet.username, OCI_PASSWORD: fleet.password };
-      const summary = await runConformance(fleet.port, fleet.folder, { ...EVERYTHING, ...login });
-      // The suite logs in for one repository alone, so that it mounts nothing from another; testBlobs does.
-      expect(summary).toMatchObject({ FAIL: 0, Error: 0, Skip: 4, Disabled: 0 });
-      expect(summary.Pass).toBeGreaterThan(1000);
-    });
+    // Needs an executable that no package has: test/conformance/README.md says how to build it.
+    if (CONFORMANCE !== '') {
+      test('passes all of the suite', async () => {
+        const login = { OCI_USERNAME: fleet.username, OCI_PASSWORD: fleet.password };
+        const summary = await runConformance(fleet.port, fleet.folder, { ...EVERYTHING, ...login });
+        // The suite logs in for one repository alone, so that it mounts nothing from another; testBlobs does.
+        expect(summary).toMatchObject({ FAIL: 0, Error: 0, Skip: 4, Disabled: 0 });
+        expect(summary.Pass).toBeGreaterThan(1000);
+      });
+    }
 
     test('no two requests in a row were of one replica', async () => {
       const turns = (await fleet.readAccess()).map(({ addresses }) => addresses.join());
