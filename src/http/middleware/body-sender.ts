@@ -113,7 +113,7 @@ interface Written {
 const NOTHING = Promise.resolve<Written | undefined>(undefined);
 
 /** This many chunks are started before other requests are served. */
-const CHUNKS_AT_ONCE = 8;
+const CHUNKS_AT_ONCE = 2;
 
 /**
  * If many bodies have their next chunk ready, each event loop iteration starts only a few of them, so that other requests do not wait.
