@@ -50,16 +50,17 @@ export async function createUploadFiles({
   await mkdir(folder, { recursive: true });
   const files = commit ? { commit } : createBlobFiles(directory);
   const pathOf = (id: string) => join(folder, parseId(id));
+  const shared = { files, onCommitted, reopen, receiving: { bytes: 0 } };
   return {
     async create(id, algorithm, { isHeld = false } = {}) {
-      const file = createUploadFile({ path: pathOf(id), size: undefined, algorithm, files, onCommitted, reopen });
+      const file = createUploadFile({ path: pathOf(id), size: undefined, algorithm, ...shared });
       if (!isHeld) await file.keep();
       return file;
     },
     async open(id, algorithm) {
       const path = pathOf(id);
       const size = (await findStats(path))?.size;
-      return size === undefined ? undefined : createUploadFile({ path, size, algorithm, files, onCommitted, reopen });
+      return size === undefined ? undefined : createUploadFile({ path, size, algorithm, ...shared });
     },
     findTouched: async id => (await findStats(pathOf(id)))?.mtime,
     discard: id => rm(pathOf(id), { force: true }),
@@ -116,6 +117,8 @@ interface UploadFileOptions {
   /** The algorithm that hashes the bytes as they arrive. Digests of any other are computed from the file. */
   readonly algorithm: DigestAlgorithm;
   readonly files: Pick<BlobFiles, 'commit'>;
+  /** Bytes that all uploads hold in memory while they are received. */
+  readonly receiving: { bytes: number };
   /** Called with the sums of the committed content, where they are known. */
   readonly onCommitted?: ((digest: Digest, sums: BlockSums) => void) | undefined;
   /** A range of committed content, for an upload that goes back to before its commit; undefined where there is no such content. */
@@ -127,6 +130,7 @@ export function createUploadFile({
   size: initialSize,
   algorithm,
   files,
+  receiving,
   onCommitted,
   reopen,
 }: UploadFileOptions): LocalUploadFile {
@@ -165,16 +169,23 @@ export function createUploadFile({
   /** Holds the last pieces, and returns what has too many of them: they are to be written. */
   async function hold(pieces: AsyncIterable<Uint8Array>): Promise<AsyncIterable<Uint8Array> | undefined> {
     const source = pieces[Symbol.asyncIterator]();
+    let counted = 0;
+    const hasRoom = () =>
+      size <= MAX_HELD_BYTES && held.length < MAX_HELD_PIECES && receiving.bytes < MAX_RECEIVING_BYTES;
     try {
-      while (size <= MAX_HELD_BYTES) {
+      while (hasRoom()) {
         const { done, value } = await source.next();
         if (done) return undefined;
         held.push(value);
         size += value.byteLength;
+        counted += value.byteLength;
+        receiving.bytes += value.byteLength;
       }
     } catch (error) {
       await keep();
       throw error;
+    } finally {
+      receiving.bytes -= counted;
     }
     return { [Symbol.asyncIterator]: () => source };
   }
@@ -289,6 +300,10 @@ const SYNC_EVERY_BYTES = 8 * 1024 * 1024;
 
 /** A blob up to this size needs no file before its commit: it is written and synced at once. */
 const MAX_HELD_BYTES = 256 * 1024;
+/** Clients choose the size of pieces, each of which takes some memory beside its bytes. */
+const MAX_HELD_PIECES = 64;
+/** Of all uploads: further ones go to the disk as they arrive, so that slow clients take no memory. */
+const MAX_RECEIVING_BYTES = 8 * 1024 * 1024;
 
 /** Not 'a', which would recreate a removed file. */
 const APPEND = constants.O_WRONLY | constants.O_APPEND;

@@ -253,7 +253,7 @@ test.runIf(process.platform === 'linux')(
   'a file on a full disk is as long as its file, whatever was tried',
   async () => {
     const files = { pathOf: () => '', commit: async () => {} };
-    const file = createUploadFile({ path: '/dev/full', size: 0, algorithm: 'sha256', files });
+    const file = createUploadFile({ path: '/dev/full', size: 0, algorithm: 'sha256', receiving: { bytes: 0 }, files });
     await expect(file.append(piecesOf(bytes))).rejects.toMatchObject({ code: 'ENOSPC' });
     expect(file.size).toBe(0);
   },
@@ -263,7 +263,7 @@ test.runIf(process.platform === 'linux')('bytes that could not be written do not
   const link = join(directory, 'link');
   await symlink('/dev/full', link);
   const files = { pathOf: () => '', commit: async () => {} };
-  const file = createUploadFile({ path: link, size: 0, algorithm: 'sha256', files });
+  const file = createUploadFile({ path: link, size: 0, algorithm: 'sha256', receiving: { bytes: 0 }, files });
   await expect(file.append(piecesOf(bytes))).rejects.toMatchObject({ code: 'ENOSPC' });
   await rm(link);
   await writeFile(link, '');
@@ -292,4 +292,35 @@ test('the inventory lists all content and nothing else', async () => {
   expect(listed.toSorted()).toEqual(expected.toSorted());
   expect(createHash('sha512').update(bytes).digest('hex')).toBe(listed.find(d => d.startsWith('sha512:'))?.slice(7));
   expect(await readdir(join(directory, 'drafts'))).toEqual([]);
+});
+
+describe('a small upload that is held in memory goes to the disk', () => {
+  const onDisk = () => readdir(join(directory, 'drafts'));
+
+  /** A request of these pieces that does not end. */
+  async function receive(pieces: readonly Uint8Array[]): Promise<void> {
+    const file = await uploadFiles.create(randomUUID(), 'sha256', { isHeld: true });
+    const { promise: all, resolve } = Promise.withResolvers<void>();
+    const body = async function* () {
+      yield* pieces;
+      resolve();
+      await new Promise(() => {});
+    };
+    void file.append(body(), { isLast: true });
+    await all;
+  }
+
+  test('when its pieces are many', async () => {
+    await receive(Array.from({ length: 60 }, () => Buffer.from('a')));
+    expect(await onDisk()).toEqual([]);
+    await receive(Array.from({ length: 70 }, () => Buffer.from('a')));
+    await expect.poll(onDisk).toHaveLength(1);
+  });
+
+  test('when others hold much', async () => {
+    for (let at = 0; at < 40; at += 1) await receive([Buffer.alloc(200 * 1024), Buffer.alloc(1024)]);
+    expect(await onDisk()).toEqual([]);
+    for (let at = 0; at < 10; at += 1) await receive([Buffer.alloc(200 * 1024), Buffer.alloc(1024)]);
+    await expect.poll(async () => (await onDisk()).length).toBeGreaterThan(5);
+  });
 });
