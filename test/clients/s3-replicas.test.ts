@@ -301,6 +301,14 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     await waitUntil(async () => expect((await patch(at(0))).status).toBe(202));
     expect(await statusOf(at(2), `${path}?digest=${digestOf(body)}`, { method: 'PUT' })).toBe(201);
     expect(await read(at(1), `/v2/local/away/blobs/${digestOf(body)}`)).toBe(digestOf(body));
+    // Until then this replica pulls from upstreams without asking the bucket.
+    const before = (await listObjects('content')).length;
+    await waitUntil(async () => {
+      const raw = randomBytes(1000);
+      upstream.put('app', [{ mediaType: 'application/octet-stream', raw }]);
+      expect(await read(at(1), `/v2/lab/app/blobs/${digestOf(raw)}`)).toBe(digestOf(raw));
+      expect((await listObjects('content')).length).toBeGreaterThan(before);
+    });
   });
 
   test('tags, deletions and collections at one are true for all, and take nothing that another needs', async () => {
