@@ -92,7 +92,9 @@ export function createWorker(
       for (const listener of listeners) listener(message.news);
     } else if (message.topic === 'question') {
       const { from: to, id } = message;
-      void readMetrics().then(metrics => send({ topic: 'answer', to, id, metrics }));
+      void readMetrics()
+        .catch(() => [])
+        .then(metrics => send({ topic: 'answer', to, id, metrics }));
     } else if (message.topic === 'asked' || message.topic === 'answer') {
       const question = questions.get(message.id);
       if (!question) return;
@@ -161,8 +163,8 @@ export function createWorkerLocks(send: (request: LockRequest) => void, waitMs =
     const { isGranted } = await ask({ kind, id, key });
     const release = () => send({ kind: 'unlock', id, key });
     if (isGranted) return { release };
-    // Withdrawn, as it may be granted later.
-    if (kind === 'lock') release();
+    // Withdrawn: a late answer may grant it.
+    release();
     return undefined;
   }
 

@@ -6,7 +6,13 @@ import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
 import { createLockDesk } from '../../src/app/primary.ts';
 import { createOpenContent } from '../../src/app/stored-content.ts';
-import { createWorkerLocks } from '../../src/app/worker.ts';
+import {
+  createWorker,
+  createWorkerLocks,
+  type FromWorker,
+  type LockRequest,
+  type ToWorker,
+} from '../../src/app/worker.ts';
 import { type CacheNews, createSharedUsage } from '../../src/cache/eviction/shared-usage.ts';
 import { createUsage } from '../../src/cache/eviction/usage.ts';
 import { createDiskStore } from '../../src/content/disk.ts';
@@ -108,6 +114,34 @@ test('a wait for a lock has an end, after which the lock is not had by accident'
   held.resolve();
   await holding;
   expect(await one.withLock('links', async () => 'again')).toBe('again');
+});
+
+test('a request for a free lock that is answered too late is withdrawn', async () => {
+  const desk = createLockDesk();
+  const late: LockRequest[] = [];
+  const { locks } = createWorkerLocks(request => void late.push(request), 1);
+  expect(await locks.withFreeLock('links', async () => true)).toBeUndefined();
+  for (const request of late) desk.take(1, request, () => {});
+  expect(await connectLocks(desk, 2).withFreeLock('links', async () => true)).toBe(true);
+});
+
+test('a worker that cannot read its metrics answers without them', async () => {
+  const sent: FromWorker[] = [];
+  let receive: (message: ToWorker) => void = () => {};
+  const { peers } = createWorker(
+    { number: 1, count: 2 },
+    {
+      send: message => void sent.push(message),
+      onMessage(listener) {
+        receive = listener;
+      },
+    },
+  );
+  peers.onMetricsAsked(async () => {
+    throw new Error('a collector failed');
+  });
+  receive({ topic: 'question', from: 2, id: 7 });
+  await expect.poll(() => sent).toEqual([{ topic: 'answer', to: 2, id: 7, metrics: [] }]);
 });
 
 const used = (text: string, usedAt = 1) => ({
