@@ -84,15 +84,18 @@ export function createClaims(deps: ClaimsDeps): Claims {
       const alone = crashHistory.isSuspect ? ', alone' : '';
       job.log.add({ kind: 'note', text: `started again: the process that ran it is gone${alone}` });
     }
-    lock.lost.addEventListener('abort', onLost, { once: true });
-
-    /** Who waits for it here waits for the other process from now on. */
-    function onLost(): void {
+    /** Whoever waits for the build here waits for the other process from now on. */
+    const onLost = () => {
       stop.abort(new BuildStopped('closing', TAKEN_OVER));
       forget(job);
+    };
+    lock.lost.addEventListener('abort', onLost, { once: true });
+    try {
+      await runJob(job);
+    } finally {
+      // The locks of workers share one signal, which outlives every build.
+      lock.lost.removeEventListener('abort', onLost);
     }
-
-    await runJob(job);
   }
 
   /** Running builds without a lock: a process takes the lock before it writes that the build runs. */

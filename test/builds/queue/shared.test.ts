@@ -1,7 +1,9 @@
 // Builds of several processes at one store: one build for equal requests, wherever they come; what a dead process left is taken over, and one
 // that was overtaken changes nothing.
+import { getEventListeners } from 'node:events';
 import { expect, test } from 'vitest';
 import { digestOf } from '../../../src/oci/digest.ts';
+import { UNFENCED } from '../../../src/state/locks.ts';
 import { BROKEN, DIGEST, ending, type Fixture, logOf, me, specOf, submit, until, type Work } from './fixture.ts';
 import { createFleet, type Replica, working } from './fleet.ts';
 
@@ -292,6 +294,8 @@ test('workers share builds as well: one that dies is followed at once, and a sto
     workers = await startAll(2);
     await until(() => working(workers).length === 2);
   }
+  // Those of the two that run: this lock outlives all builds, so what is left on it is never freed.
+  expect(getEventListeners(UNFENCED.lost, 'abort')).toHaveLength(2);
   await workers[0]?.kill();
   workers = [workers[1] as Replica, await start()];
   await until(() => working(workers).length === 2);
