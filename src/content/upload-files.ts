@@ -64,15 +64,19 @@ export async function createUploadFiles({
     },
     findTouched: async id => (await findStats(pathOf(id)))?.mtime,
     discard: id => rm(pathOf(id), { force: true }),
-    list: async () => (await readdir(folder)).filter(name => UUID.test(name)),
+    list: async () => (await readdir(folder)).filter(isUploadId),
   };
 }
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
+export function isUploadId(name: string): boolean {
+  return UUID.test(name);
+}
+
 /** An id becomes a file name. */
 function parseId(id: string): string {
-  if (!UUID.test(id)) throw new TypeError('the id of an upload file must be a UUID');
+  if (!isUploadId(id)) throw new TypeError('the id of an upload file must be a UUID');
   return id;
 }
 

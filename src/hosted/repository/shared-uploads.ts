@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { VerifiedFile } from '../../content/store.ts';
 import {
   createUploadFiles,
+  isUploadId,
   type LocalUploadFile,
   type UploadFile,
   type UploadFiles,
@@ -78,7 +79,7 @@ export async function createSharedUploads(deps: SharedUploadsDeps): Promise<Uplo
     async list() {
       const ids = new Set<string>();
       for await (const { name } of parts.list('')) ids.add(name.slice(0, name.indexOf('/')));
-      return [...ids];
+      return [...ids].filter(isUploadId);
     },
   };
 }
