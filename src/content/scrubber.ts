@@ -70,7 +70,18 @@ export function startScrubber(options: {
     await pause(Math.min(START_MS, partMs));
     for (;;) {
       if (!exclusively) await nextPart();
-      else if (!(await exclusively(sharedPart))) await pause(Math.min(START_MS, partMs));
+      else if (!(await runExclusively(exclusively))) await pause(Math.min(START_MS, partMs));
+    }
+  }
+
+  /** Returns whether it ran. Where the locks or the cursors are away, that is for later. */
+  async function runExclusively(exclusively: (work: () => Promise<void>) => Promise<boolean>): Promise<boolean> {
+    try {
+      return await exclusively(sharedPart);
+    } catch (error) {
+      signal.throwIfAborted();
+      onFailed(error);
+      return false;
     }
   }
 

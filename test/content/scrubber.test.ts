@@ -39,9 +39,13 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-function start(everyMs: number, bytesPerSecond = 1024 ** 3): void {
+function start(
+  everyMs: number,
+  bytesPerSecond = 1024 ** 3,
+  exclusively?: (work: () => Promise<void>) => Promise<boolean>,
+): void {
   scrubber = startScrubber({
-    ...{ stores: kept, everyMs, bytesPerSecond },
+    ...{ stores: kept, everyMs, bytesPerSecond, exclusively },
     cursors: {
       find: async () => place,
       async save(next) {
@@ -125,4 +129,18 @@ test('continues past what cannot be read', async () => {
   await expect.poll(() => rounds.length, { timeout: 30_000 }).toBeGreaterThan(0);
   expect(rounds[0]).toMatchObject({ count: 99, damaged: 0 });
   expect(failures[0]).toMatchObject({ message: 'no leave to read' });
+});
+
+test('continues when the records that processes share were away', async () => {
+  await fill(1);
+  let asked = 0;
+  start(1, undefined, async work => {
+    asked += 1;
+    if (asked <= 3) throw new Error(`away ${asked}`);
+    await work();
+    return true;
+  });
+  await expect.poll(() => rounds.length, { timeout: 30_000 }).toBeGreaterThan(0);
+  expect(rounds[0]).toMatchObject({ count: 2, damaged: 0 });
+  expect(failures).toEqual([1, 2, 3].map(at => expect.objectContaining({ message: `away ${at}` })));
 });
