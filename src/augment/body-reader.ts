@@ -9,13 +9,17 @@ export interface ReadOptions {
 
 type BodyReader = Pick<ReadableStreamDefaultReader<Uint8Array>, 'read' | 'cancel'>;
 
-/** Reads all of a body, and drops it. Throws the body's error, and the reason of the signal. */
+/** Reads a body to its end and discards it, or cancels it. Throws the body's error, or the signal's reason. */
 export async function drainBody(body: ReadableStream<Uint8Array>, signal: AbortSignal): Promise<void> {
   const reader = openReader(body, { signal, reusesBuffer: true });
-  while (!(await reader.read()).done);
+  try {
+    while (!(await reader.read()).done);
+  } finally {
+    cancelReader(reader, signal.reason);
+  }
 }
 
-/** Its `read` throws the reason of the signal. */
+/** Its `read` throws the signal's reason. The caller reads to the end, or cancels: also a body that broke, or whose signal aborted. */
 export function openReader(body: ReadableStream<Uint8Array>, { signal, reusesBuffer }: ReadOptions): BodyReader {
   const reader: BodyReader = (reusesBuffer && openRefilling(body)) || body.getReader();
   const stop = () => cancelReader(reader, signal?.reason);
