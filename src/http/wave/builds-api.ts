@@ -170,8 +170,10 @@ export function createContextsApi(offers: ContextOffers): Hono {
     const context = await offers.open(c.req.param('name'), { expires, signature });
     if (!context) throw new ApiError(404, 'this build context is unknown or has expired');
     const headers = { 'Content-Type': 'application/gzip', 'Cache-Control': 'no-store' };
-    // A HEAD has no body: nothing is read.
-    if (c.req.method === 'HEAD') return c.body(null, 200, headers);
+    if (c.req.method === 'HEAD') {
+      await context[Symbol.asyncIterator]().return?.();
+      return c.body(null, 200, headers);
+    }
     return c.body(ReadableStream.from(context), 200, headers);
   });
   return app;

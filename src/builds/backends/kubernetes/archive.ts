@@ -114,8 +114,13 @@ function createOwnFiles(): OfferedFiles {
     put: async (name, file) => void files.set(name, file),
     async open(name) {
       const file = files.get(name);
-      return file === undefined ? undefined : bytesOf(createReadStream(file));
+      return file === undefined ? undefined : readWhenAsked(file);
     },
     remove: async name => void files.delete(name),
   };
+}
+
+/** Opens the file with the first read: nothing has to be closed before. */
+async function* readWhenAsked(file: string): AsyncGenerator<Uint8Array> {
+  yield* bytesOf(createReadStream(file));
 }

@@ -39,6 +39,19 @@ test('the address gives the file, and a HEAD of it nothing', async () => {
   expect(await get(path, 'HEAD')).toEqual([200, '']);
 });
 
+test('a HEAD leaves nothing open of what is stored elsewhere', async () => {
+  const closed: string[] = [];
+  const files = {
+    async put() {},
+    open: async () => new ReadableStream<Uint8Array>({ cancel: () => void closed.push('body') }),
+    async remove() {},
+  };
+  const offers = createContextOffers({ key: 'key', now: () => new Date(0), files });
+  const { path } = await offers.offer('job-1', '', 1000);
+  expect((await createContextsApi(offers).request(path, { method: 'HEAD' })).status).toBe(200);
+  expect(closed).toEqual(['body']);
+});
+
 test('after a restart the same address leads to what is offered again', async () => {
   const { file, serve } = await open();
   const { path } = await serve('key').offers.offer('job-1', file, 1000);
