@@ -85,17 +85,22 @@ export function createEndpoint({
   }
 
   async function adopt(owner: string, until: AbortSignal): Promise<void> {
+    // One listener, however many batches there are.
+    const isOver = untilAborted(until);
     for (;;) {
       const entries = await outbox.listOf(owner, limits.maxBatch);
       if (entries.length === 0 || until.aborted || isClosed) return;
-      // Others may deliver it from then on.
-      const withdraw = () => waiting.splice(0, waiting.length, ...waiting.filter(entry => !entries.includes(entry)));
+      // Others may deliver them from then on.
+      const withdraw = () => {
+        waiting.splice(0, waiting.length, ...waiting.filter(entry => !entries.includes(entry)));
+        for (const entry of entries) onReleased.delete(entry);
+      };
       until.addEventListener('abort', withdraw, { once: true });
       const released = entries.map(entry => new Promise<void>(resolve => onReleased.set(entry, resolve)));
       waiting.push(...entries);
       dropOverflow();
       schedule();
-      await Promise.race([Promise.all(released), untilAborted(until)]);
+      await Promise.race([Promise.all(released), isOver]);
       until.removeEventListener('abort', withdraw);
     }
   }

@@ -166,7 +166,8 @@ export async function createScans({
       const image = await openImage(token, signal);
       await limit(() => scan(id, image, { logged, lock, signal }));
     } catch (error) {
-      signal.throwIfAborted();
+      // It is resumed, here after a restart or by the process that has its lock now.
+      if (signal.aborted) return;
       if (error instanceof RecordConflict) throw error;
       if (!(error instanceof ScanFailure || error instanceof RegistryError))
         log.error({ err: error, scan: id }, 'a scan failed');

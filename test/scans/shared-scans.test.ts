@@ -4,8 +4,8 @@ import { expect, onTestFinished, test } from 'vitest';
 import { digestOf } from '../../src/oci/digest.ts';
 import type { ScannedImage } from '../../src/scans/scanner.ts';
 import { createScans } from '../../src/scans/scans.ts';
-import { createSharedLocks, LEASES } from '../../src/state/locks.ts';
-import { type RecordStore, RecordStoreAway } from '../../src/state/store.ts';
+import { createProcessLocks, createSharedLocks, LEASES } from '../../src/state/locks.ts';
+import { type Locks, type RecordStore, RecordStoreAway } from '../../src/state/store.ts';
 import { createMemoryStore } from '../support/memory-records.ts';
 
 const SUBJECT = { key: 'image', image: 'local/app:1', repository: 'local/app', caller: 'me' };
@@ -106,4 +106,36 @@ test('the scan of a process that stops is taken over', async () => {
   await expect.poll(() => scanned.length).toBe(2);
   scanned[1]?.resolve();
   expect(await b.scans.wait(id, NEVER)).toMatchObject({ status: 'succeeded' });
+});
+
+test('a scan whose lock is lost ends here without a fault in the log: another process has it', async () => {
+  const store = createMemoryStore();
+  const lost = new AbortController();
+  const begun = Promise.withResolvers<void>();
+  const logged: string[] = [];
+  const locks: Locks = {
+    ...createProcessLocks(),
+    areShared: true,
+    withFreeLock: (_, work) => work({ fence: [], lost: lost.signal, async confirm() {} }),
+  };
+  const scans = await createScans({
+    records: { ...store, locks },
+    scanner: (_image, _log, signal) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+        begun.resolve();
+      }),
+    openImage: async () => IMAGE,
+    policy: { concurrency: 2, maxQueued: 10, freshMs: 60_000, keepMs: 60_000 },
+    now: () => new Date(),
+    log: pino({ level: 'warn' }, { write: line => void logged.push(line) }),
+  });
+  onTestFinished(() => scans.close());
+  const { id } = await scans.open(SUBJECT);
+  await scans.start(id, 'token');
+  await begun.promise;
+  lost.abort();
+  await new Promise(resolve => setImmediate(resolve));
+  expect(logged).toEqual([]);
+  expect(await scans.find(id)).toMatchObject({ status: 'running' });
 });
