@@ -23,7 +23,7 @@ import { type Clock, createClock } from '../state/clock.ts';
 import { createReserve } from '../state/reserve.ts';
 import type { RecordStore } from '../state/store.ts';
 import { openCacheRecords } from './recording.ts';
-import { contentFolder, MAX_DAMAGED_BYTES, type ReportDamage, stagingOf } from './stored-content.ts';
+import { contentFolder, isOfOneMachine, MAX_DAMAGED_BYTES, type ReportDamage, stagingOf } from './stored-content.ts';
 import type { Worker } from './worker.ts';
 
 /** The share of memory for its metadata: besides the caches it may have a third of what they have. */
@@ -199,18 +199,23 @@ async function openHere(config: Config, log: Logger) {
     reportDamage() {},
   });
   opened.defer(() => caching.close());
-  const others = await openOthers(config.dataDir, opened);
+  const others = await openOthers(config, opened);
   const resources = opened.move();
   return { ...caching.createAdmin([caching.stored, ...others]), close: () => resources.disposeAsync() };
 }
 
 /** Stored content other than the cache of upstreams. */
-async function openOthers(dataDir: string, opened: AsyncDisposableStack): Promise<readonly StoredContent[]> {
+async function openOthers(config: Config, opened: AsyncDisposableStack): Promise<readonly StoredContent[]> {
+  const isShared = !isOfOneMachine(config);
   const stores: StoredContent[] = [];
   for (const of of CONTENT_KINDS) {
-    const directory = contentFolder(dataDir, of);
+    const directory = contentFolder(config.dataDir, of);
     if (of === 'cache' || !existsSync(directory)) continue;
-    const store = await createDiskStore({ directory, ...(of === 'hosted' && { maxDamagedBytes: MAX_DAMAGED_BYTES }) });
+    const store = await createDiskStore({
+      directory,
+      isShared,
+      ...(of === 'hosted' && { maxDamagedBytes: MAX_DAMAGED_BYTES }),
+    });
     opened.defer(() => store.close());
     stores.push({ of, ...createInventory(directory), verify: store.verify });
   }

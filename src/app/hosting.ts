@@ -26,6 +26,7 @@ import { openOwnRecords } from './recording.ts';
 import {
   contentFolder,
   createOpenContent,
+  isOfOneMachine,
   MAX_DAMAGED_BYTES,
   type OpenContent,
   openContentBucket,
@@ -113,10 +114,6 @@ export async function createHosting(deps: {
 
 /** Long enough for the next request of a client, and short beside what an upload costs that begins anew after a crash. */
 const KEEP_UPLOADS_AFTER_MS = 1_000;
-
-function isOfOneMachine({ state }: Pick<Config, 'state'>): boolean {
-  return !state.postgres?.isShared;
-}
 
 // What `veneer gc` opens in the data directory without a service, and the address of a running one; and where `veneer repair` works.
 

@@ -38,13 +38,13 @@ const MAX_FAILURES = 5;
 
 /** Throws DirectoryLocked and StateFault. */
 export function startWorkers({
-  config: { dataDir },
+  config,
   count,
   log,
   onListening,
   onLost,
 }: {
-  readonly config: Pick<Config, 'dataDir'>;
+  readonly config: Pick<Config, 'dataDir' | 'state'>;
   readonly count: number;
   readonly log: Logger;
   /** Called once, when all workers serve. */
@@ -54,6 +54,7 @@ export function startWorkers({
 }): Primary {
   // In turns by Node, connections on their way to a worker that is killed would neither be served nor closed.
   cluster.schedulingPolicy = cluster.SCHED_NONE;
+  const { dataDir } = config;
   const lock = lockDirectory(dataDir);
   const desk = createLockDesk();
   /** By number. */
@@ -150,7 +151,7 @@ export function startWorkers({
 
   async function startAll(): Promise<void> {
     try {
-      await removeStaged(dataDir);
+      await removeStaged(config);
       const reserve = createReserve(dataDir);
       await reserve.close();
       if (draining.signal.aborted) return;

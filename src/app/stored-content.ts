@@ -1,7 +1,7 @@
 // Stored content of all kinds: its directories or its bucket, the scrubber that finds damage, and the report of damage to the log and to webhooks,
 // once.
 import { existsSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { z } from 'zod';
@@ -12,7 +12,7 @@ import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
 import { type Bucket, openBucket } from '../content/bucket.ts';
 import { BucketFault } from '../content/bucket-fault.ts';
-import { createDiskStore, type DiskStore, type DiskStoreOptions, STAGING } from '../content/disk.ts';
+import { createDiskStore, type DiskStore, type DiskStoreOptions, removeUnfinished, STAGING } from '../content/disk.ts';
 import {
   CONTENT_KINDS,
   type ContentKind,
@@ -52,9 +52,17 @@ export function stagingOf(worker: Pick<Worker, 'number'> | undefined): string {
   return worker ? join(STAGING, String(worker.number)) : STAGING;
 }
 
+/** Whether no other machine has the records, and with them the content. */
+export function isOfOneMachine({ state }: Pick<Config, 'state'>): boolean {
+  return !state.postgres?.isShared;
+}
+
 /** Removes what earlier processes have not finished. To be called while no process has the data directory. */
-export async function removeStaged(dataDir: string): Promise<void> {
-  for (const of of CONTENT_KINDS) await rm(join(contentFolder(dataDir, of), STAGING), { recursive: true, force: true });
+export async function removeStaged(config: Pick<Config, 'dataDir' | 'state'>): Promise<void> {
+  for (const of of CONTENT_KINDS) {
+    const isShared = of !== 'cache' && !isOfOneMachine(config);
+    await removeUnfinished(join(contentFolder(config.dataDir, of), STAGING), { isShared });
+  }
 }
 
 /** Where one kind of content is. */
@@ -82,7 +90,7 @@ interface RemoteContent {
 }
 
 export function createOpenContent({
-  config: { dataDir },
+  config,
   log,
   memory,
   remote,
@@ -90,7 +98,7 @@ export function createOpenContent({
   onOpened = () => {},
   worker,
 }: {
-  readonly config: Pick<Config, 'dataDir'>;
+  readonly config: Pick<Config, 'dataDir' | 'state'>;
   readonly log: Logger;
   readonly memory: Memory;
   /** Absent: content is on this disk. */
@@ -100,6 +108,8 @@ export function createOpenContent({
   readonly onOpened?: ((stored: StoredContent) => void) | undefined;
   readonly worker?: Pick<Worker, 'number'> | undefined;
 }): OpenContent {
+  const { dataDir } = config;
+  const isShared = !isOfOneMachine(config);
   const onFailed = (digest: Digest, error: unknown) =>
     log.warn({ digest, err: error }, 'a transfer from the object store failed: its readers were cut off');
   return async (of, options) => {
@@ -119,7 +129,7 @@ export function createOpenContent({
       onOpened({ of, verify, ...inventory });
       return { content, inventory, holds, commit, parts, noteVerified, directory: contentFolder(dataDir, 'cache') };
     }
-    const content = await createDiskStore({ directory, memory, staging: stagingOf(worker), ...options });
+    const content = await createDiskStore({ directory, memory, staging: stagingOf(worker), isShared, ...options });
     const { verify, noteVerified } = content;
     const inventory = createInventory(directory);
     onOpened({ of, verify, ...inventory });

@@ -1,7 +1,7 @@
 // Content in files: blobs/<algorithm>/<2 hex>/<hex>, written in ingest/ of the same file system. One process owns the directory, or several
-// of one service, each with its own folder of unfinished files.
+// of one service, each with its own folder of unfinished files, or several machines that share the file system.
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createMemory, type Memory } from '../memory.ts';
 import type { Expected } from '../oci/verify.ts';
@@ -13,6 +13,8 @@ import { createVerification, type Damage, type Verification } from './verificati
 
 export interface DiskStoreOptions {
   readonly directory: string;
+  /** Whether other machines may write there: of unfinished files, only what a crash left a day ago is removed. */
+  readonly isShared?: boolean | undefined;
   /** The folder of unfinished files, which is emptied. Default: `ingest`. Processes that share the directory have one each. */
   readonly staging?: string | undefined;
   /** Reserves part of the budget for all content, for a size as far as it is known. */
@@ -41,8 +43,8 @@ const OWN_MEMORY_BYTES = 8 * 1024 * 1024;
 /** Opens the store in `directory`, which is created if absent. Removes unfinished files of a crash. `close` aborts running ingestions. */
 export async function createDiskStore(options: DiskStoreOptions): Promise<DiskStore> {
   const { directory, claimBudget, unread, memory = createMemory(OWN_MEMORY_BYTES), maxDamagedBytes } = options;
-  const { onDamaged = () => {}, staging = STAGING } = options;
-  await prepare(directory, staging);
+  const { onDamaged = () => {}, staging = STAGING, isShared = false } = options;
+  await prepare(directory, { staging, isShared });
   const closing = new AbortController();
   const running = new Set<Promise<unknown>>();
   const files = createBlobFiles(directory, { maxDamagedBytes });
@@ -107,8 +109,25 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
 /** In the directory of a store: unfinished content, in files or in folders of several processes. */
 export const STAGING = 'ingest';
 
-async function prepare(directory: string, staging: string): Promise<void> {
-  await rm(join(directory, staging), { recursive: true, force: true });
+/** Longer than content may take to arrive. */
+const ABANDONED_MS = 24 * 3_600_000;
+
+/** Removes unfinished files of earlier processes. Where other machines write to the folder, those of a living one are spared by their age. */
+export async function removeUnfinished(folder: string, { isShared }: { readonly isShared: boolean }): Promise<void> {
+  if (!isShared) return rm(folder, { recursive: true, force: true });
+  const entries = (await orAbsent(readdir(folder, { recursive: true, withFileTypes: true }))) ?? [];
+  for (const entry of entries.filter(each => each.isFile())) {
+    const path = join(entry.parentPath, entry.name);
+    const found = await stat(path, { throwIfNoEntry: false });
+    if (found && found.mtimeMs + ABANDONED_MS < Date.now()) await rm(path, { force: true });
+  }
+}
+
+async function prepare(
+  directory: string,
+  { staging, isShared }: { readonly staging: string; readonly isShared: boolean },
+): Promise<void> {
+  await removeUnfinished(join(directory, isShared ? STAGING : staging), { isShared });
   for (const folder of [staging, 'blobs/sha256', 'blobs/sha512']) {
     await mkdir(join(directory, folder), { recursive: true });
   }

@@ -57,7 +57,7 @@ async function open(): Promise<Process> {
   const stored: StoredContent[] = [];
   const damages: Digest[] = [];
   const openContent = createOpenContent({
-    ...{ config: { dataDir: directory }, log, memory: createMemory(), records: own },
+    ...{ config: { dataDir: directory, state: {} }, log, memory: createMemory(), records: own },
     remote: { bucket, cache, noteVerified() {} },
     onOpened: one => stored.push(one),
   });

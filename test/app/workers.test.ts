@@ -234,7 +234,7 @@ test('content that one worker holds is not removed by another', async () => {
   const records = createMemoryStore({ now: () => new Date(nowMs) });
   const open = async (number: number): Promise<LeasedStore> => {
     const openContent = createOpenContent({
-      ...{ config: { dataDir }, log: pino({ level: 'silent' }), memory: createMemory(), remote: undefined },
+      ...{ config: { dataDir, state: {} }, log: pino({ level: 'silent' }), memory: createMemory(), remote: undefined },
       records: { ...records, locks: connectLocks(desk, number) },
       worker: { number },
     });

@@ -1,5 +1,5 @@
 // The disk store keeps the contract, and its files are where storage.md says.
-import { mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -65,6 +65,27 @@ describe('files', () => {
     expect(await readdir(join(directory, 'ingest'))).toEqual([]);
     expect(await after.find(digest)).toEqual({ size: 5 });
     await after.close();
+  });
+
+  test('that another machine is writing survive a start, and are removed when they are a day old', async () => {
+    const one = await createDiskStore({ directory, isShared: true });
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    const writer = writable.getWriter();
+    const ingestion = one.ingest(readable);
+    await writer.write(bytes.subarray(0, 2));
+    await expect.poll(() => readdir(join(directory, 'ingest'))).toHaveLength(1);
+    await mkdir(join(directory, 'ingest', '1'));
+    const left = join(directory, 'ingest', '1', 'left');
+    await writeFile(left, 'half a blo');
+    const dayAgo = Date.now() / 1000 - 90_000;
+    await utimes(left, dayAgo, dayAgo);
+    const other = await createDiskStore({ directory, isShared: true });
+    expect(await readdir(join(directory, 'ingest', '1'))).toEqual([]);
+    await writer.write(bytes.subarray(2));
+    await writer.close();
+    const { digest } = await ingestion.done;
+    expect(await other.find(digest)).toEqual({ size: 5 });
+    await Promise.all([one.close(), other.close()]);
   });
 
   describe.runIf(process.platform === 'linux')('are closed', () => {
