@@ -115,7 +115,10 @@ export function createSharedLocks({
 
     async function extend(): Promise<void> {
       const extendedAt = performance.now();
-      await put(own, own.value, leaseMs);
+      await put(own, own.value, leaseMs).catch(error => {
+        if (error instanceof RecordConflict) lost.abort();
+        throw error;
+      });
       validUntil = extendedAt + leaseMs;
     }
 
@@ -126,13 +129,15 @@ export function createSharedLocks({
     }
 
     async function renew(): Promise<void> {
+      let waitMs = leaseMs / 3;
       try {
         await extend();
-      } catch (error) {
-        // A store that is away for a moment takes no lease.
-        if (error instanceof RecordConflict || performance.now() > validUntil) return lost.abort();
+      } catch {
+        // A store that is away for a moment takes no lease, if it is asked again in time.
+        if (performance.now() > validUntil) lost.abort();
+        waitMs = leaseMs / 16;
       }
-      if (!isOver) timer = setTimeout(renew, leaseMs / 3).unref();
+      if (!isOver && !lost.signal.aborted) timer = setTimeout(renew, waitMs).unref();
     }
 
     return {

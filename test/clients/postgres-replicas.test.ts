@@ -15,6 +15,8 @@ import { POSTGRES_COMMANDS, type Postgres, startPostgres } from './support/postg
 import { checkUrl, findFreePort, type Killable, run, startProcess, waitUntil } from './support/process.ts';
 
 const missing = findMissingTools(POSTGRES_COMMANDS);
+/** A lease may have been renewed once more after it was read. */
+const RENEWED_MS = 3_000;
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
 interface Replica {
@@ -39,6 +41,7 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
       [1, 'app'],
       [2, 'base'],
       [3, 'other'],
+      [4, 'away'],
     ] as const)
       putImage(name, seed);
     folder = await mkdtemp(join(tmpdir(), 'veneer-replicas-'));
@@ -271,6 +274,37 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
     expect(await (await send(owner, status)).json()).toMatchObject({ status: 'COMPLETED', succeeded: true });
     expect(await (await send(owner, `/v1alpha1/builds/${id}/logs`)).text()).toContain('started again');
     expect(await listBuilds(owner, 'local/tools/base')).toHaveLength(1);
+  });
+
+  test('a build goes on while PostgreSQL is away for longer than its lease, and is not begun again', async () => {
+    const release = holdBlobs('library/away');
+    const back = Promise.withResolvers<void>();
+    const pull = async (replica: Replica) => {
+      const path = '/v2/local/tools/away/manifests/1';
+      let response = await send(replica, path);
+      if (response.status === 503) {
+        await back.promise;
+        response = await send(replica, path);
+      }
+      return [response.status, await response.text()];
+    };
+    const pulls = [a, b].map(pull);
+    const { id, owner, other } = await findOwner('local/tools/away');
+    const lease = await postgres.query('SELECT expires_at FROM veneer.records WHERE collection = $1 AND key = $2', [
+      'lease',
+      `build/${id}`,
+    ]);
+    await postgres.stop();
+    await waitUntil(async () => expect(Date.now()).toBeGreaterThan(Number(lease[0]?.expires_at) + RENEWED_MS));
+    await postgres.start();
+    for (const { address } of [owner, other]) await waitUntil(() => checkUrl(`http://${address}/health/ready`));
+    back.resolve();
+    release();
+    const answers = await Promise.all(pulls);
+    expect(answers[0]?.[0]).toBe(200);
+    expect(answers[1]).toEqual(answers[0]);
+    const [build, ...more] = await listBuilds(other, 'local/tools/away');
+    expect([build, more]).toMatchObject([{ buildId: id, starts: 1, succeeded: true }, []]);
   });
 
   test('a build is cancelled at the one that does not run it, and who waits is told', async () => {

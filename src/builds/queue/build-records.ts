@@ -1,9 +1,10 @@
 // The records of builds in the record store, and their indexes: newest first, by status, by attempt and by context.
+import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import type { Digest } from '../../oci/digest.ts';
 import { createCollection } from '../../state/collection.ts';
-import { type Expectation, type PutOptions, pagesOf, type RecordStore } from '../../state/store.ts';
+import { type Expectation, type Lock, type PutOptions, pagesOf, type RecordStore } from '../../state/store.ts';
 import type { BuildsPage } from '../builds.ts';
 import { type BuildRecord, buildIdSchema, buildRecordSchema } from '../record.ts';
 import { splitId } from './id.ts';
@@ -33,6 +34,13 @@ export interface BuildRecords {
   listIds(status: BuildRecord['status']): Promise<readonly string[]>;
   /** Asks whichever process works on the build, or takes it up, to cancel it. Durable when it resolves. */
   requestCancel(id: string): Promise<void>;
+  /**
+   * Makes the holder of this lock the one who works on the build, until another process claims it, and returns what all its writes expect.
+   * Unlike a lease it does not expire: who has it may take up the lock again after the records were away.
+   */
+  claim(id: string, lock: Pick<Lock, 'fence'>): Promise<readonly Expectation[]>;
+  /** Throws RecordConflict unless the records are as expected. */
+  check(expected: readonly Expectation[]): Promise<void>;
   isCancelRequested(id: string): Promise<boolean>;
 }
 
@@ -46,6 +54,7 @@ export interface UnderWay {
   readonly crashHistory: CrashHistory;
 }
 
+const CLAIMS = 'build-claim';
 const STATUSES = buildRecordSchema.shape.status.options;
 const PAGE = 1000;
 /** How long a build may take from its submission to its end. */
@@ -155,10 +164,18 @@ export function createBuildRecords({
       return Promise.all(records.map(async record => ({ record, crashHistory: await findBlame(record) })));
     },
     async findUnderWay(id) {
-      const record = await find(id);
+      const record = await findCurrent(id);
       return record && record.endedAt === undefined ? { record, crashHistory: await findBlame(record) } : undefined;
     },
     listIds,
+    async claim(id, { fence }) {
+      // A lock that cannot be lost needs nothing else.
+      if (fence.length === 0) return [];
+      const claim = { collection: CLAIMS, key: id, value: new TextEncoder().encode(randomUUID()) };
+      await store.write([{ kind: 'put', ...claim, ttlMs: UNDER_WAY_MS }], { expected: fence });
+      return [claim];
+    },
+    check: expected => store.write([], { expected }),
     requestCancel: id => cancels.put(id, true, { ttlMs: UNDER_WAY_MS }),
     isCancelRequested: id => cancels.has(id),
   };

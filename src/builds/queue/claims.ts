@@ -1,14 +1,16 @@
 // Builds that several processes share: each knows what waits, claims what it has room for, and takes over what a dead one left. A build is
-// claimed by the lock on it: its holder writes under its fence, so one that was overtaken changes nothing. Without other processes there is
-// nothing to claim: what is queued here runs here.
+// claimed under the lock on it: a process that was overtaken changes nothing. One that loses the lock while the records are away goes on, and
+// takes it up again unless another process has claimed the build. Without other processes there is nothing to claim: what is queued here runs
+// here.
 import type { Logger } from 'pino';
 import { LEASES } from '../../state/locks.ts';
-import { isTransient, type Lock, type RecordStore } from '../../state/store.ts';
+import { isTransient, type Lock, RecordConflict, type RecordStore } from '../../state/store.ts';
 import { BuildStopped } from '../execution.ts';
 import type { BuildRecords, CrashHistory, UnderWay } from './build-records.ts';
 import type { EndJob } from './end-job.ts';
 import { createJob, type Job, type Jobs, type PrepareRun } from './jobs.ts';
 import type { LogStore } from './log-store.ts';
+import type { Wait } from './notifier.ts';
 import type { Queue } from './queue.ts';
 import { TAKEN_OVER } from './run-job.ts';
 
@@ -33,20 +35,28 @@ interface ClaimsDeps {
   readonly prepareRun?: PrepareRun | undefined;
   /** How often its process may die while a build runs, before the build counts as lost. */
   readonly maxDeaths: number;
+  readonly wait: Wait;
   readonly log: Logger;
 }
 
 /** How long a build is not taken over after the death of its process. It is renewed three times in this time. */
 const LEASE = { ttlMs: 8_000 } as const;
 const LOCKS = 'build/';
+/** Where this process could not look for so long, the records may have been away for all, and leases have ended of processes that live. */
+const GAP_MS = 3_000;
+const RETRY_MS = 500;
+const UNTIL_IT_PASSES = new AbortController().signal;
 const MAX_LISTED = 10_000;
 /** A first death may be by chance: from the second on the build runs alone. */
 const SUSPECT_DEATHS = 2;
 
 export function createClaims(deps: ClaimsDeps): Claims {
-  const { store, records, jobs, queue, logs, endJob, runJob, prepareRun, maxDeaths, log } = deps;
+  const { store, records, jobs, queue, logs, endJob, runJob, prepareRun, maxDeaths, wait, log } = deps;
   const { locks } = store;
   const claimed = new Set<string>();
+  let lookedAt = performance.now();
+  /** Until then no build is taken over: their processes take up the locks again. */
+  let patientUntil = 0;
 
   function forget(job: Job): void {
     jobs.remove(job);
@@ -59,7 +69,8 @@ export function createClaims(deps: ClaimsDeps): Claims {
     if (claimed.has(id)) return;
     claimed.add(id);
     try {
-      await locks.withFreeLock(LOCKS + id, lock => work(job, lock), LEASE);
+      const work = await claim(job);
+      while (work && !work.isOver) await takeUpAgain(job, work);
     } catch (error) {
       if (!isTransient(error)) log.error({ err: error, build: id }, 'a build cannot be claimed');
     } finally {
@@ -68,34 +79,76 @@ export function createClaims(deps: ClaimsDeps): Claims {
     }
   }
 
-  /** What is read here is of now, or later: the lock was taken before. */
-  async function work(job: Job, lock: Lock): Promise<void> {
-    const stored = await records.findUnderWay(job.record.id);
-    if (!stored) return;
-    const isOrphan = stored.record.status === 'running';
-    job.own(lock, isOrphan ? blame(stored) : stored);
-    const { record, crashHistory, stop } = job;
-    if (await records.isCancelRequested(record.id)) return endJob(job, CANCELLED);
-    if (crashHistory.crashes >= maxDeaths) {
-      const reason = `the service died ${crashHistory.crashes} times while this build was running, which may be the cause`;
+  /** Resolves when the work is over, or has lost the lock; undefined if there is nothing to do here. */
+  async function claim(job: Job): Promise<Work | undefined> {
+    const { id } = job.record;
+    let work: Work | undefined;
+    await locks.withFreeLock(
+      LOCKS + id,
+      async lock => {
+        const claimed = await records.claim(id, lock);
+        // Read only now: whoever had it before changes nothing any more.
+        const stored = await records.findUnderWay(id);
+        if (!stored) return;
+        const isCancelled = await records.isCancelRequested(id);
+        const isOrphan = stored.record.status === 'running';
+        job.own(claimed, isOrphan ? blame(stored) : stored);
+        work = createWork(isCancelled ? endJob(job, CANCELLED) : begin(job, isOrphan));
+        await keep(job, work, lock);
+      },
+      LEASE,
+    );
+    return work;
+  }
+
+  async function begin(job: Job, isOrphan: boolean): Promise<void> {
+    const { isSuspect, crashes } = job.crashHistory;
+    if (crashes >= maxDeaths) {
+      const reason = `the service died ${crashes} times while this build was running, which may be the cause`;
       return endJob(job, { failure: { kind: 'lost', reason } });
     }
     if (isOrphan) {
-      const alone = crashHistory.isSuspect ? ', alone' : '';
+      const alone = isSuspect ? ', alone' : '';
       job.log.add({ kind: 'note', text: `started again: the process that ran it is gone${alone}` });
     }
-    /** Whoever waits for the build here waits for the other process from now on. */
-    const onLost = () => {
-      stop.abort(new BuildStopped('closing', TAKEN_OVER));
-      forget(job);
-    };
+    await runJob(job);
+  }
+
+  async function keep(job: Job, { over }: Work, lock: Lock): Promise<void> {
+    job.hold(lock);
+    const { promise: lost, resolve } = Promise.withResolvers<void>();
+    const onLost = () => resolve();
     lock.lost.addEventListener('abort', onLost, { once: true });
+    if (!lock.lost.aborted) await Promise.race([over, lost]);
+    // The locks of workers share one signal, which outlives every build.
+    lock.lost.removeEventListener('abort', onLost);
+  }
+
+  /** Stops the work if another process has claimed the build. Until the records answer, it goes on without the lock. */
+  async function takeUpAgain(job: Job, work: Work): Promise<void> {
+    const { id } = job.record;
     try {
-      await runJob(job);
-    } finally {
-      // The locks of workers share one signal, which outlives every build.
-      lock.lost.removeEventListener('abort', onLost);
+      const hasHeld = await locks.withFreeLock(
+        LOCKS + id,
+        async lock => {
+          await records.check(job.fence);
+          await keep(job, work, lock);
+          return true;
+        },
+        LEASE,
+      );
+      if (hasHeld) return;
+      await records.check(job.fence);
+    } catch (error) {
+      if (error instanceof RecordConflict) {
+        job.stop.abort(new BuildStopped('closing', TAKEN_OVER));
+        // Who waits for it here waits for the other process from now on.
+        forget(job);
+        return work.over;
+      }
+      if (!isTransient(error)) log.error({ err: error, build: id }, 'a build cannot be claimed again');
     }
+    await Promise.race([work.over, wait(RETRY_MS, UNTIL_IT_PASSES)]);
   }
 
   /** Running builds without a lock: a process takes the lock before it writes that the build runs. */
@@ -103,6 +156,9 @@ export function createClaims(deps: ClaimsDeps): Claims {
     const others = running.filter(id => !claimed.has(id));
     if (others.length === 0) return [];
     const leased = new Set(await store.list(LEASES, { prefix: LOCKS, limit: MAX_LISTED }));
+    const now = performance.now();
+    if (now - lookedAt > GAP_MS) patientUntil = now + LEASE.ttlMs;
+    if (now < patientUntil) return [];
     const orphans: string[] = [];
     // Where locks are no leases, such as those of workers, each has to be tried.
     for (const id of others)
@@ -126,6 +182,7 @@ export function createClaims(deps: ClaimsDeps): Claims {
   return {
     run,
     async look() {
+      const startedAt = performance.now();
       const waiting = jobs.all().filter(queue.has);
       const queued = await records.listIds('queued');
       const orphans = await findOrphans(await records.listIds('running'));
@@ -134,6 +191,7 @@ export function createClaims(deps: ClaimsDeps): Claims {
       for (const id of free) await enqueue(id);
       for (const { isOwn, record, stop } of jobs.all())
         if (isOwn && (await records.isCancelRequested(record.id))) stop.abort(STOPPED);
+      lookedAt = startedAt;
     },
     async cancel(id) {
       await records.requestCancel(id);
@@ -142,6 +200,25 @@ export function createClaims(deps: ClaimsDeps): Claims {
       if (!job) return;
       queue.remove(job);
       await run(job);
+    },
+  };
+}
+
+/** What a process does about a build. */
+interface Work {
+  readonly isOver: boolean;
+  readonly over: Promise<void>;
+}
+
+function createWork(promise: Promise<void>): Work {
+  let isOver = false;
+  const over = promise.finally(() => {
+    isOver = true;
+  });
+  return {
+    over,
+    get isOver() {
+      return isOver;
     },
   };
 }

@@ -86,7 +86,7 @@ export async function createBuilds({
   });
   const maxDeaths = policy.maxStarts + DEATHS_BY_CHANCE;
   const claims = createClaims({
-    ...{ ...deps, store: deps.records, records, jobs, queue, logs, endJob, runJob, maxDeaths },
+    ...{ ...deps, store: deps.records, records, jobs, queue, logs, endJob, runJob, maxDeaths, wait },
   });
   const scheduler = createBuildScheduler({ ...deps, records, jobs, queue, logs, locks, now, closing: closing.signal });
   const cancelOwn = createCancel({ jobs, queue, endJob });

@@ -1,5 +1,5 @@
 // Builds in progress, by id and by spec: their state in memory until the result is stored.
-import type { Expectation, Lock } from '../../state/store.ts';
+import { type Expectation, type Lock, RecordConflict } from '../../state/store.ts';
 import type { BuildRecord } from '../record.ts';
 import type { CrashHistory, UnderWay } from './build-records.ts';
 import { splitId } from './id.ts';
@@ -20,12 +20,14 @@ export interface Job {
   readonly isOwn: boolean;
   /** Whether other processes may continue it. */
   readonly isShared: boolean;
-  /** Expected by each write about the build; see Lock. */
+  /** Expected by each write about the build: that no other process has claimed it since. */
   readonly fence: readonly Expectation[];
   update(change: Partial<BuildRecord>): void;
-  /** From now on this process works on the build, under this lock, and continues from what was stored. */
-  own(lock: Lock, stored: UnderWay): void;
-  /** As of Lock. */
+  /** From now on this process works on the build, under this claim, and continues from what was stored. */
+  own(claim: readonly Expectation[], stored: UnderWay): void;
+  /** The lock that it has from now on: another one after the records were away for longer than the lease. */
+  hold(lock: Lock): void;
+  /** As of Lock; waits for the lock where it has to be taken up again. Rejects with the reason of `stop`. */
   confirm(): Promise<void>;
 }
 
@@ -49,6 +51,9 @@ export function createJob(
   let record = first;
   let crashHistory = known;
   let held: Lock | undefined;
+  let fence: readonly Expectation[] = [];
+  const stop = new AbortController();
+  const holding = createNotifier();
   let isOwn = !isShared;
   return {
     get record() {
@@ -61,23 +66,35 @@ export function createJob(
       return isOwn;
     },
     get fence() {
-      return held?.fence ?? [];
+      return fence;
     },
-    log: logs.create(first.id, () => held?.fence ?? []),
+    log: logs.create(first.id, () => fence),
     runWork,
     isShared,
-    stop: new AbortController(),
+    stop,
     ended: createNotifier(),
     update(change) {
       record = { ...record, ...change };
     },
-    own(lock, stored) {
+    own(claim, stored) {
       isOwn = true;
-      held = lock;
+      fence = claim;
       ({ record, crashHistory } = stored);
     },
+    hold(lock) {
+      held = lock;
+      holding.notify();
+    },
     async confirm() {
-      await held?.confirm();
+      for (;;) {
+        const lock = held;
+        try {
+          return await lock?.confirm();
+        } catch (error) {
+          if (!(error instanceof RecordConflict)) throw error;
+        }
+        while (held === lock) await holding.wait(stop.signal);
+      }
     },
   };
 }

@@ -43,6 +43,7 @@ interface RunJobDeps {
 export const TAKEN_OVER = 'another process took the build over';
 
 const GRACE_MS = 30_000;
+const LOOK_MS = 500;
 const BACKOFF_MS = { min: 2000, max: 60_000 } as const;
 
 /** Resolves when the build has ended, or was interrupted since the service stops; never rejects. */
@@ -96,7 +97,7 @@ async function interrupt(job: Job, { records, log }: RunJobDeps): Promise<void> 
 async function executeWithRetries(job: Job, over: AbortSignal, deps: RunJobDeps): Promise<Outcome> {
   const { policy, wait, log } = deps;
   const { signal } = job.stop;
-  for (let retry = 0; ; retry += 1) {
+  for (let retry = 0; ; ) {
     signal.throwIfAborted();
     await start(job, deps);
     const options = { signal, wait, graceMs: policy.graceMs ?? GRACE_MS, log: log.child({ build: job.record.id }) };
@@ -104,12 +105,34 @@ async function executeWithRetries(job: Job, over: AbortSignal, deps: RunJobDeps)
       const run = () => execute(deps.executors, job.record.spec, createExecuteOptions(job, over));
       return await attempt(() => (deps.runAs ? deps.runAs(ownerOf(job), run) : run()), options);
     } catch (error) {
-      if (signal.aborted || retry >= policy.infrastructureRetries || !isRetryable(error)) throw error;
+      if (signal.aborted || !isRetryable(error)) throw error;
+      if (await waitForRecords(job, deps)) {
+        job.log.add({ kind: 'note', text: `${failureOf(error).reason}: retry, as the records were away` });
+        continue;
+      }
+      if (retry >= policy.infrastructureRetries) throw error;
       const waitMs = Math.min(BACKOFF_MS.min * 2 ** retry, BACKOFF_MS.max);
       const retrying = `retry ${retry + 1} of ${policy.infrastructureRetries} in ${waitMs / 1000} s`;
       job.log.add({ kind: 'note', text: `${failureOf(error).reason}: ${retrying}` });
       await wait(waitMs, signal);
+      retry += 1;
     }
+  }
+}
+
+/**
+ * Whether they were away: builders pull from this service and push to it, and both need records. Resolves when they answer, and rejects with
+ * the reason of the job's stop.
+ */
+async function waitForRecords({ record, stop }: Job, { records, wait }: RunJobDeps): Promise<boolean> {
+  for (let wereAway = false; ; wereAway = true) {
+    try {
+      await records.isCancelRequested(record.id);
+      return wereAway;
+    } catch (error) {
+      if (!isTransient(error)) return wereAway;
+    }
+    await wait(LOOK_MS, stop.signal);
   }
 }
 

@@ -16,6 +16,8 @@ export interface Replica extends Fixture {
   kill(): Promise<void>;
   /** The time of its leases is up, and it does not know. */
   overtake(): Promise<void>;
+  /** How often it has asked which builds have leases. */
+  looks(): number;
 }
 
 interface FleetOptions extends FixtureOptions {
@@ -27,19 +29,43 @@ export function createFleet({ kind = 'replicas', ...options }: FleetOptions = {}
   const store = createMemoryStore();
   const images = new Map<string, Digest>();
   const granted = createGrantedLocks();
+  let isAway = false;
+
+  function reach(): void {
+    if (isAway) throw new RecordStoreAway('away');
+  }
 
   async function start(): Promise<Replica> {
     const leases = new Map<string, Expectation['value']>();
     let isDead = false;
     const write: RecordStore['write'] = async (changes, writing) => {
       if (isDead) throw new RecordStoreAway('killed');
+      reach();
       await store.write(changes, writing);
       for (const change of changes)
         if (change.kind === 'put' && change.collection === LEASES) leases.set(change.key, change.value);
     };
+    let looks = 0;
+    const reached: RecordStore = {
+      ...store,
+      write,
+      async get(...read) {
+        reach();
+        return store.get(...read);
+      },
+      async list(...read) {
+        reach();
+        if (read[0] === LEASES) looks += 1;
+        return store.list(...read);
+      },
+      async entries(...read) {
+        reach();
+        return store.entries(...read);
+      },
+    };
     const own = granted.open();
-    const locks = kind === 'workers' ? own.locks : createSharedLocks({ store: { ...store, write }, pollMs: 2 });
-    const fixture = await createFixture({ ...options, records: { ...store, write, locks }, images });
+    const locks = kind === 'workers' ? own.locks : createSharedLocks({ store: reached, pollMs: 2 });
+    const fixture = await createFixture({ ...options, records: { ...reached, locks }, images });
     const overtake = async () => {
       for (const [key, value] of leases) {
         const expected = [{ collection: LEASES, key, value }];
@@ -49,6 +75,7 @@ export function createFleet({ kind = 'replicas', ...options }: FleetOptions = {}
     return {
       ...fixture,
       overtake,
+      looks: () => looks,
       kill() {
         isDead = true;
         own.end();
@@ -57,7 +84,16 @@ export function createFleet({ kind = 'replicas', ...options }: FleetOptions = {}
     };
   }
 
-  return { store, images, start, startAll: (count: number) => Promise.all(Array.from({ length: count }, start)) };
+  return {
+    store,
+    images,
+    start,
+    startAll: (count: number) => Promise.all(Array.from({ length: count }, start)),
+    /** Whether the records are away, for all. */
+    setAway(value: boolean): void {
+      isAway = value;
+    },
+  };
 }
 
 function createGrantedLocks() {
