@@ -229,7 +229,7 @@ function findHome(): string {
 }
 
 function openServer(
-  { fetch, answer }: App,
+  { fetch, ready }: App,
   { listen, limits, trustedProxies, tls }: Config,
   { log, onListening }: { readonly log: Logger; readonly onListening: (port: number) => void },
 ): { readonly server: Server; readonly listener: TlsListener | undefined } {
@@ -248,7 +248,7 @@ function openServer(
     serverOptions: { connectionsCheckingInterval: Math.min(limits.requestHeadMs / 2, 5000) },
   });
   if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
-  connections.guard(server, answer);
+  connections.guard(server, ready);
   const onError = ({ message }: Error) => {
     process.stderr.write(`cannot listen on ${host}:${port}: ${message}; choose another address with --listen\n`);
     process.exit(1);

@@ -13,8 +13,8 @@ import type { ContentKind, StoredContent } from '../content/inventory.ts';
 import type { Damage } from '../content/verification.ts';
 import { createEvents } from '../events/events.ts';
 import type { ReadinessProblem } from '../http/admin/health.ts';
-import type { ReadyManifests } from '../http/distribution/ready-manifests.ts';
 import { createRegistryEvents } from '../http/distribution/registry-events.ts';
+import type { AnswersFirst } from '../http/middleware/connections.ts';
 import { createMemory, maxMemoryBytes } from '../memory.ts';
 import { type AccessLogOptions, createAccessLog } from '../observe/request.ts';
 import { createTracing, wantsTraces } from '../observe/tracing.ts';
@@ -44,8 +44,8 @@ import type { Worker } from './worker.ts';
 
 export interface App {
   readonly fetch: Hono['fetch'];
-  /** For a node:http server: answers a request without the routes, with the same response. Returns false if the routes have to. */
-  readonly answer: ReadyManifests['answer'] | undefined;
+  /** For a node:http server: answers some requests without the routes, with the same response. */
+  readonly ready: AnswersFirst | undefined;
   /** All routes, for tests that enumerate them. */
   readonly routes: Hono['routes'];
   /** Reloads the rules with all their layers; errors are logged, and the active rules stay. */
@@ -104,7 +104,7 @@ export async function createApp(deps: AppDeps): Promise<App> {
 async function openAll(
   { config, log: givenLog, worker, ...deps }: AppDeps,
   opened: AsyncDisposableStack,
-): Promise<Pick<App, 'answer' | 'reloadRules' | 'drain'> & { readonly app: Hono }> {
+): Promise<Pick<App, 'ready' | 'reloadRules' | 'drain'> & { readonly app: Hono }> {
   const log = withBriefErrors(givenLog);
   const measures = createMeasures({
     ...{ config, version: deps.version, commit: deps.commit ?? 'unknown' },
@@ -346,7 +346,7 @@ async function openAll(
   );
   return {
     app,
-    answer: ready?.answer,
+    ready,
     reloadRules: ruling.reload,
     drain() {
       isDraining = true;

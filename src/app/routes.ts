@@ -30,7 +30,12 @@ import { createAdmission, createFindToken, type FindToken } from '../http/distri
 import { createCredentialPassThrough } from '../http/distribution/credential-pass-through.ts';
 import { createNamespaceEcho, createStrict, STRICT_PATHS } from '../http/distribution/mirror.ts';
 import { createPush } from '../http/distribution/push.ts';
-import { createReadyManifests, type ReadyManifests, weighReady } from '../http/distribution/ready-manifests.ts';
+import {
+  createReadyManifests,
+  type ReadyManifests,
+  weighKnown,
+  weighReady,
+} from '../http/distribution/ready-manifests.ts';
 import { createRegistry } from '../http/distribution/registry.ts';
 import type { RegistryEvents } from '../http/distribution/registry-events.ts';
 import { createTokenEndpoint } from '../http/distribution/token-endpoint.ts';
@@ -135,7 +140,7 @@ interface RoutesDeps extends PullingParts {
 }
 
 /** Returns a function that answers some requests before the routes; undefined if none can be. */
-export function createRoutes(app: Hono, deps: RoutesDeps): Pick<ReadyManifests, 'answer'> | undefined {
+export function createRoutes(app: Hono, deps: RoutesDeps): ReadyManifests | undefined {
   const { config, spareBytes, version, commit = 'unknown', observer, log } = deps;
   const check = createCheckCondition(deps);
   app.use('/v2/:name{.+}/blobs/:digest', createBodySender(log, { spareBytes }));
@@ -180,6 +185,8 @@ function createReady(deps: RoutesDeps, findAddress: FindAddress): ReadyManifests
     ...{ access, rules, onUsed, uptimeMs, version: deps.readVersion, findAddress },
     ...{ onBegin: observer.onBegin, onEnd: observer.onEnd },
     ready: memory.openCache({ weigh: weighReady }),
+    heads: memory.openCache({ weigh: weighKnown }),
+    keepAliveMs: config.limits.keepAliveMs,
   });
 }
 

@@ -1,4 +1,6 @@
 // Manifests that were served a moment ago: answered past the routes, as the routes would, and by them again once anything has changed.
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createAccessTokens } from '../../src/access/access-token.ts';
@@ -200,4 +202,111 @@ test('rights are those of who asks now, and end when a token is revoked', async 
   } finally {
     await records.close();
   }
+});
+
+describe('a request whose head was seen before', () => {
+  /** A connection of its own. `ask` sends bytes, and gives what comes until `count` answers of this length are there. */
+  async function open(server: Server) {
+    const [host = '', port] = server.host.split(':');
+    const socket = connect(Number(port), host);
+    await once(socket, 'connect');
+    let received = '';
+    socket.on('data', bytes => {
+      received += bytes.toString('latin1');
+    });
+    return {
+      async ask(sent: string, isWhole: (received: string) => boolean = isAnswer): Promise<string> {
+        received = '';
+        socket.write(sent);
+        await expect.poll(() => isWhole(received), { interval: 5, timeout: 10_000 }).toBe(true);
+        return received;
+      },
+      [Symbol.dispose]: () => void socket.destroy(),
+    };
+  }
+
+  function isAnswer(received: string): boolean {
+    const end = received.indexOf('\r\n\r\n');
+    const [, length = ''] = /^content-length: (\d+)$/im.exec(received) ?? [];
+    return end > 0 && received.length === end + 4 + Number(length);
+  }
+
+  const isHead = (received: string) => received.endsWith('\r\n\r\n');
+  const head = (server: Server, lines = '', method = 'GET') =>
+    `${method} ${path} HTTP/1.1\r\nHost: ${server.host}\r\n${lines}\r\n`;
+  /** Without what differs by itself. */
+  const withoutTime = (answer: string) => answer.replace(/^(Date|X-Request-Id): .*$/gim, '$1');
+
+  test.each([
+    ['GET', isAnswer],
+    ['HEAD', isHead],
+  ])('is answered with the same bytes: %s', async (method, isWhole) => {
+    await using server = await app.listen();
+    await warm(server, path, { method });
+    using connection = await open(server);
+    const asked = head(server, '', method);
+    const first = await connection.ask(asked, isWhole);
+    expect(first).toMatch(/^HTTP\/1.1 200 OK\r\n/);
+    const { answered, repeated } = server;
+    const second = await connection.ask(asked, isWhole);
+    expect(withoutTime(second)).toBe(withoutTime(first));
+    expect(second).not.toBe(first);
+    expect(server).toMatchObject({ answered: answered + 1, repeated: repeated + 1 });
+    const lines = app.log.map(line => JSON.parse(line)).filter(({ requestId }) => second.includes(requestId));
+    expect(lines).toEqual([
+      expect.objectContaining({ ...{ method, path, status: 200, cache: 'hit' }, bytesSent: second.length }),
+    ]);
+    expect(lines[0].bytesReceived).toBe(asked.length);
+  });
+
+  test('is read as what it is: a part of a body, or of another head', async () => {
+    await using server = await app.listen();
+    await warm(server, path);
+    using connection = await open(server);
+    const asked = head(server);
+    await connection.ask(asked);
+    await connection.ask(asked);
+    const { repeated } = server;
+    expect(repeated).toBeGreaterThan(0);
+    const posted = `POST ${path} HTTP/1.1\r\nHost: ${server.host}\r\nContent-Length: ${asked.length}\r\n\r\n`;
+    expect(await connection.ask(posted + asked)).toMatch(/^HTTP\/1.1 4\d\d /);
+    expect(server.repeated).toBe(repeated);
+    await connection.ask(asked);
+    await connection.ask(asked);
+    expect(server.repeated).toBe(repeated + 1);
+    await connection.ask('GET /nothing HTTP/1.1\r\nX-Begun: ', () => true);
+    // The bytes before have arrived once a later request of another connection is answered.
+    await (await ask(server, '/v2/')).bytes();
+    expect(await connection.ask(asked)).toMatch(/^HTTP\/1.1 404 /);
+    expect(server.repeated).toBe(repeated + 1);
+  });
+
+  test.each([
+    ['an id', 'X-Request-Id: the-same\r\n'],
+    ['a trace', 'traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n'],
+    ['a last request', 'Connection: close\r\n'],
+    ['a condition', 'If-None-Match: "a"\r\n'],
+  ])('is left to the server with %s', async (_, lines) => {
+    await using server = await app.listen();
+    await warm(server, path);
+    for (let time = 0; time < 3; time += 1) {
+      using connection = await open(server);
+      await connection.ask(head(server));
+      await connection.ask(head(server, lines));
+    }
+    expect(server.repeated).toBe(0);
+  });
+
+  test('is left to the routes once anything has changed', async () => {
+    await using server = await app.listen();
+    await warm(server, path);
+    using connection = await open(server);
+    await connection.ask(head(server));
+    await connection.ask(head(server));
+    expect(server.repeated).toBe(1);
+    await app.writeConfig({ rules: [{ name: 'all', match: { image: '**' }, env: { A: 'b' }, pinned: 'refused' }] });
+    await app.reloadRules();
+    expect(await connection.ask(head(server))).toMatch(/^HTTP\/1.1 403 /);
+    expect(server.repeated).toBe(1);
+  });
 });

@@ -78,6 +78,8 @@ interface Listening extends AsyncDisposable {
   readonly host: string;
   /** How many requests were answered past the routes. */
   readonly answered: number;
+  /** How many of them were known by their heads. */
+  readonly repeated: number;
 }
 
 interface RequestOptions {
@@ -191,25 +193,38 @@ export async function startApp(options: TestAppOptions = {}): Promise<TestApp> {
     },
     reloadRules: () => app.reloadRules(),
     async listen() {
-      const { fetch, answer } = app;
+      const { fetch, ready } = app;
       const server = serve({ fetch, hostname: '127.0.0.1', port: 0 });
       if (!(server instanceof Server)) throw new TypeError('this server is not of node:http');
       let answered = 0;
+      let repeated = 0;
       createConnections({ limits: loadConfig({ file, env: {}, flags: {} }).limits }).guard(
         server,
-        answer &&
-          (async (...request) => {
-            const isAnswered = await answer(...request);
+        ready && {
+          async answer(...request) {
+            const isAnswered = await ready.answer(...request);
             if (isAnswered) answered += 1;
             return isAnswered;
-          }),
+          },
+          repeat(...request) {
+            const answering = ready.repeat(...request);
+            if (!answering) return false;
+            return answering.then(isRepeated => {
+              if (isRepeated) repeated += 1;
+              return isRepeated;
+            });
+          },
+        },
       );
       await once(server, 'listening');
       const address = server.address();
       return {
         host: `127.0.0.1:${typeof address === 'object' && address?.port}`,
         get answered() {
-          return answered;
+          return answered + repeated;
+        },
+        get repeated() {
+          return repeated;
         },
         async [Symbol.asyncDispose]() {
           server.closeAllConnections();

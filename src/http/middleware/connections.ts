@@ -6,7 +6,7 @@ import type { Socket } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { HEALTH_PATHS } from '../admin/health.ts';
 import { reasonPhrase } from '../distribution/mirror.ts';
-import { createPipelining } from './pipelining.ts';
+import { createPipelining, type Repeat } from './pipelining.ts';
 
 export interface ConnectionLimits {
   /** In total; fewer where the process may not open as many files. */
@@ -29,16 +29,21 @@ export interface ConnectionLimits {
 
 interface Connections {
   /**
-   * Enforces the limits on a server's connections until it is closed. `answer` gets each request before the server's own listeners, except
+   * Enforces the limits on a server's connections until it is closed. `first` gets each request before the server's own listeners, except
    * those that `refuse` may reject. Call it before the server listens, and after these listeners were added.
    */
-  guard(server: Server, answer?: AnswerFirst): void;
+  guard(server: Server, first?: AnswersFirst): void;
   /** The response to a request on a connection beyond the limit; undefined for all others. */
   refuse(socket: Socket, request: Request): Response | undefined;
 }
 
-/** False: the server's own listeners get the request. */
-type AnswerFirst = (request: IncomingMessage, response: ServerResponse) => boolean | Promise<boolean>;
+export interface AnswersFirst {
+  /** False: the server's own listeners get the request. `headOf` gives its head, if requests with the same may be repeated. */
+  answer(request: IncomingMessage, response: ServerResponse, headOf: HeadOf): boolean | Promise<boolean>;
+  readonly repeat: Repeat;
+}
+
+type HeadOf = (request: IncomingMessage) => string | undefined;
 
 export interface ConnectionsDeps {
   readonly limits: ConnectionLimits;
@@ -101,7 +106,8 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   // In the order in which they became idle, or were accepted.
   const idle = { unauthenticated: new Set<Connection>(), authenticated: new Set<Connection>() };
   const arrivals = new Map<Connection, Arrival>();
-  const pipelining = createPipelining({ cut: socket => void cut(all.get(socket)) });
+  let repeatFirst: Repeat | undefined;
+  const pipelining = createPipelining({ cut: socket => void cut(all.get(socket)), repeat });
   const dropped = { cut: 0, refused: 0 };
   let extraAuthenticated = 0;
   let max = maxOf(limits, findMaxFiles());
@@ -148,10 +154,8 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   }
 
   function begin(connection: Connection, request: IncomingMessage, response: ServerResponse): void {
-    connection.pending += 1;
+    occupy(connection);
     pipelining.begin(request, response);
-    idle.unauthenticated.delete(connection);
-    idle.authenticated.delete(connection);
     if (!request.complete) {
       const { bytesRead: bytes } = connection.socket;
       arrivals.set(connection, { request, creditMs: limits.requestBodyGraceMs, bytes });
@@ -159,10 +163,33 @@ export function createConnections(deps: ConnectionsDeps): Connections {
     response.once('finish', () => {
       if (request.headers.authorization !== undefined && response.statusCode < 400) markAuthenticated(connection);
     });
-    response.once('close', () => {
-      connection.pending -= 1;
-      if (connection.pending === 0 && all.has(connection.socket)) becomeIdle(connection);
-    });
+    response.once('close', () => release(connection));
+  }
+
+  function repeat(socket: Socket, head: string): ReturnType<Repeat> {
+    const connection = all.get(socket);
+    const answering = connection && !connection.isExtra && repeatFirst?.(socket, head);
+    if (!answering) return false;
+    occupy(connection);
+    const finish = (repeated: Awaited<typeof answering>) => {
+      if (repeated?.isAuthenticated) markAuthenticated(connection);
+      // Otherwise the server gets the request now, before the connection counts as idle.
+      if (repeated) release(connection);
+      else setImmediate(() => release(connection));
+      return repeated;
+    };
+    return answering.then(finish, () => finish(undefined));
+  }
+
+  function occupy(connection: Connection): void {
+    connection.pending += 1;
+    idle.unauthenticated.delete(connection);
+    idle.authenticated.delete(connection);
+  }
+
+  function release(connection: Connection): void {
+    connection.pending -= 1;
+    if (connection.pending === 0 && all.has(connection.socket)) becomeIdle(connection);
   }
 
   function markAuthenticated(connection: Connection): void {
@@ -209,7 +236,7 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   }
 
   return {
-    guard(server, answer) {
+    guard(server, first) {
       const everyMs = Math.min(SWEEP_MS, limits.requestBodyGraceMs / 4);
       let sweptAt = performance.now();
       const timer = setInterval(() => {
@@ -222,7 +249,13 @@ export function createConnections(deps: ConnectionsDeps): Connections {
       server.requestTimeout = 0;
       server.keepAliveTimeout = limits.keepAliveMs;
       server.on('connection', connect).once('close', () => clearInterval(timer));
-      if (answer) answerFirst(server, (request, response) => !isExtra(request.socket) && answer(request, response));
+      if (first) {
+        const { headOf } = pipelining;
+        answerFirst(server, (request, response) => !isExtra(request.socket) && first.answer(request, response, headOf));
+        // While a server ends, it closes each connection after its answer, and lowers this first.
+        const isEnding = () => server.keepAliveTimeout !== limits.keepAliveMs;
+        repeatFirst = (socket, head) => !isEnding() && first.repeat(socket, head);
+      }
       // Before any other listener gets the request, and may answer it.
       server.prependListener('request', (request, response) => {
         const connection = all.get(request.socket);
@@ -244,7 +277,10 @@ export function createConnections(deps: ConnectionsDeps): Connections {
 }
 
 /** The server's existing listeners only get the requests that `answer` leaves to them. */
-function answerFirst(server: Server, answer: AnswerFirst): void {
+function answerFirst(
+  server: Server,
+  answer: (request: IncomingMessage, response: ServerResponse) => boolean | Promise<boolean>,
+): void {
   const listeners = server.listeners('request');
   const callListeners = (request: IncomingMessage, response: ServerResponse) => {
     for (const listener of listeners) listener.call(server, request, response);

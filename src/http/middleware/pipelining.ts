@@ -9,6 +9,19 @@ interface Pipelining {
   take(socket: Socket): void;
   /** Call it for each request of such a connection when it starts. */
   begin(request: IncomingMessage, response: ServerResponse): void;
+  /** The whole head of a request that has no complete response, as latin1; undefined for one too long to be repeated. */
+  headOf(request: IncomingMessage): string | undefined;
+}
+
+/**
+ * Answers a request that is the same, byte by byte, as one that the server has parsed, by writing to its socket. False, or a promise of
+ * nothing: the server gets it. The promise resolves when the answer was written, and never rejects.
+ */
+export type Repeat = (socket: Socket, head: string) => false | Promise<Repeated | undefined>;
+
+export interface Repeated {
+  /** Whether the request had valid credentials. */
+  readonly isAuthenticated: boolean;
 }
 
 export interface PipeliningDeps {
@@ -18,6 +31,8 @@ export interface PipeliningDeps {
   readonly maxWaiting?: number;
   /** Called for the one that has waited longest, where there are more. */
   readonly cut: (socket: Socket) => void;
+  /** Gets the head of each request but the first of a connection, before the server does. Default: none is answered. */
+  readonly repeat?: Repeat | undefined;
 }
 
 interface PipelinedConnection {
@@ -28,13 +43,19 @@ interface PipelinedConnection {
   request: IncomingMessage | undefined;
   /** How much of its body is still to come; undefined where its length is unknown. */
   bodyLeft: number | undefined;
+  /** Its bytes, up to the end of its head; undefined where it is complete. */
+  head: Buffer | undefined;
+  /** Whether the server has parsed all that has arrived, and the last request was complete with it. */
+  isBetween: boolean;
   /** Requests without a complete response. */
   pending: number;
 }
 
 const HEAD_END = '\r\n\r\n';
+/** In bytes, of a head that is kept to be compared with others. */
+const MAX_REPEATED = 4096;
 
-export function createPipelining({ maxPerIteration = 16, maxWaiting = 512, cut }: PipeliningDeps): Pipelining {
+export function createPipelining({ maxPerIteration = 16, maxWaiting = 512, cut, repeat }: PipeliningDeps): Pipelining {
   const connections = new WeakMap<Socket, PipelinedConnection>();
   /** They wait for a response of their own. */
   const waiting = new Set<PipelinedConnection>();
@@ -51,10 +72,42 @@ export function createPipelining({ maxPerIteration = 16, maxWaiting = 512, cut }
         return;
       }
       const length = lengthOfNext(connection, rest);
-      if (connection.bodyLeft !== undefined) connection.bodyLeft -= length;
-      connection.parse(length === rest.length ? rest : rest.subarray(0, length));
+      const next = length === rest.length ? rest : rest.subarray(0, length);
+      if (!repeatOn(connection, next)) parse(connection, next);
       rest = rest.subarray(length);
     }
+  }
+
+  /** The server's parser must be between two requests: bytes that look like a head may be a part of another request. */
+  function repeatOn(connection: PipelinedConnection, bytes: Buffer<ArrayBuffer>): boolean {
+    const { socket, isBetween, request } = connection;
+    // Node waits for the first head of a connection, and closes it when none comes.
+    if (!repeat || !isBetween || !request || bytes.length > MAX_REPEATED || socket.writableLength > 0) return false;
+    const answering = repeat(socket, bytes.toString('latin1'));
+    if (!answering) return false;
+    connection.pending += 1;
+    void answering.then(repeated => {
+      if (!repeated && !socket.destroyed) parse(connection, bytes);
+      end(connection);
+    });
+    return true;
+  }
+
+  function parse(connection: PipelinedConnection, bytes: Buffer<ArrayBuffer>): void {
+    const { request: before, isBetween } = connection;
+    if (connection.bodyLeft !== undefined) connection.bodyLeft -= bytes.length;
+    connection.head = isBetween && bytes.length <= MAX_REPEATED ? bytes : undefined;
+    connection.parse(bytes);
+    connection.isBetween = connection.request !== before && connection.request?.complete === true;
+  }
+
+  function end(connection: PipelinedConnection): void {
+    connection.pending -= 1;
+    if (connection.pending > 0) return;
+    connection.head = undefined;
+    if (!waiting.delete(connection)) return;
+    ready.resumed.add(connection);
+    scheduleResume();
   }
 
   function mayParse(connection: PipelinedConnection): boolean {
@@ -97,7 +150,7 @@ export function createPipelining({ maxPerIteration = 16, maxWaiting = 512, cut }
       // Something else reads it.
       if (!parse || others.length > 0) return;
       const connection: PipelinedConnection = {
-        ...{ socket, request: undefined, bodyLeft: undefined, pending: 0 },
+        ...{ socket, request: undefined, bodyLeft: undefined, head: undefined, isBetween: true, pending: 0 },
         parse: bytes => void parse.call(socket, bytes),
       };
       connections.set(socket, connection);
@@ -116,12 +169,11 @@ export function createPipelining({ maxPerIteration = 16, maxWaiting = 512, cut }
       connection.request = request;
       connection.bodyLeft = length === undefined ? undefined : Number(length);
       connection.pending += 1;
-      response.once('close', () => {
-        connection.pending -= 1;
-        if (connection.pending > 0 || !waiting.delete(connection)) return;
-        ready.resumed.add(connection);
-        scheduleResume();
-      });
+      response.once('close', () => end(connection));
+    },
+    headOf(request) {
+      const connection = connections.get(request.socket);
+      return connection?.request === request ? connection.head?.toString('latin1') : undefined;
     },
   };
 }
@@ -143,4 +195,15 @@ function lengthOfNext({ request, bodyLeft }: PipelinedConnection, bytes: Buffer<
   if (request?.complete === false) return bodyLeft && bodyLeft > 0 ? Math.min(bodyLeft, bytes.length) : bytes.length;
   const end = bytes.indexOf(HEAD_END);
   return end < 0 ? bytes.length : end + HEAD_END.length;
+}
+
+/** Bytes received on each connection when its last request ended: the head of the next is read before anything sees it. */
+const receivedBefore = new WeakMap<Socket, number>();
+
+/** How many bytes the connection has received since this was called last. Call it when a request ends. */
+export function takeReceived(socket: Socket): number {
+  const { bytesRead } = socket;
+  const before = receivedBefore.get(socket) ?? 0;
+  receivedBefore.set(socket, bytesRead);
+  return bytesRead - before;
 }

@@ -1,7 +1,6 @@
 // Logs each request from its head to its last byte, with its id and client address. A token in a path is a credential: only its beginning
 // is logged.
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
 import type { Context, MiddlewareHandler } from 'hono';
 import { routePath } from 'hono/route';
 import { type Caller, subjectOf } from '../../access/access.ts';
@@ -13,6 +12,7 @@ import {
   type RequestScope,
 } from '../../observe/request.ts';
 import { hideTokens, printable } from './errors.ts';
+import { takeReceived } from './pipelining.ts';
 
 declare module 'hono' {
   interface ContextVariableMap {
@@ -71,22 +71,14 @@ export function createRequestLog({ scope, findAddress, onBegin, onEnd }: Request
   };
 }
 
-/**
- * Bytes received on each connection when its last request ended: the head of the next is read before anything sees it.
- */
-const receivedBefore = new WeakMap<Socket, number>();
-
 /** Call it before the response begins. */
 export function watchEnd({ incoming, outgoing, startedAt }: Exchanged, report: (end: RequestEnd) => void): void {
   const { socket } = incoming;
   const { bytesWritten } = socket;
   outgoing.once('close', () => {
-    const { bytesRead } = socket;
-    const bytesReceived = bytesRead - (receivedBefore.get(socket) ?? 0);
-    receivedBefore.set(socket, bytesRead);
     report({
       status: outgoing.headersSent ? outgoing.statusCode : CLIENT_LEFT,
-      ...{ bytesSent: socket.bytesWritten - bytesWritten, bytesReceived },
+      ...{ bytesSent: socket.bytesWritten - bytesWritten, bytesReceived: takeReceived(socket) },
       durationMs: performance.now() - startedAt,
       isAborted: !outgoing.writableFinished,
     });

@@ -5,6 +5,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
 import {
+  type AnswersFirst,
   type ConnectionLimits,
   type ConnectionsDeps,
   createConnections,
@@ -34,7 +35,11 @@ type Answer = (request: IncomingMessage, response: ServerResponse) => void;
 const OK: Answer = (request, response) => request.resume().on('end', () => response.end('ok'));
 
 /** Listens on all of this machine, so that the address of a connection can be chosen. */
-async function listen(limits: Partial<ConnectionLimits>, answer: Answer = OK, deps: Partial<ConnectionsDeps> = {}) {
+async function listen(
+  limits: Partial<ConnectionLimits>,
+  answer: Answer = OK,
+  { repeat, ...deps }: Partial<ConnectionsDeps> & { readonly repeat?: AnswersFirst['repeat'] } = {},
+) {
   const connections = createConnections({ limits: { ...LIMITS, ...limits }, findMaxFiles: () => undefined, ...deps });
   const server = createServer({ connectionsCheckingInterval: 50 }, async (request, response) => {
     const authorization = request.headers.authorization;
@@ -44,7 +49,7 @@ async function listen(limits: Partial<ConnectionLimits>, answer: Answer = OK, de
     response.writeHead(refusal.status, Object.fromEntries(refusal.headers)).end(await refusal.text());
   });
   servers.push(server);
-  connections.guard(server);
+  connections.guard(server, repeat && { answer: () => false, repeat });
   server.listen(0);
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
@@ -220,4 +225,20 @@ test('takes no more places than a third of the files that may be open, whenever 
   for (let i = 0; i < 20; i++) await open(half);
   files = 15;
   await expect.poll(() => countOf(server)).toBe(5);
+});
+
+test('leaves repeated requests to the server while that ends, which then closes their connections', async () => {
+  const repeat: AnswersFirst['repeat'] = async socket => {
+    socket.write('HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nrepeated');
+    return { isAuthenticated: false };
+  };
+  const { server, open } = await listen({}, OK, { repeat });
+  const client = await open(GET);
+  await until(() => client.received.endsWith('ok'));
+  client.socket.write(GET);
+  await until(() => client.received.endsWith('repeated'));
+  server.keepAliveTimeout = 1;
+  client.socket.write(GET);
+  await client.closed;
+  expect(client.received).toMatch(/ok$/);
 });
