@@ -9,7 +9,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   oci: [],
   content: ['oci', 'memory'],
   state: ['memory'],
-  upstream: ['oci', 'memory'],
+  upstream: ['oci', 'content', 'memory'],
   augment: ['oci'],
   observe: ['oci'],
   cache: ['oci', 'content', 'state', 'upstream', 'memory'],

@@ -73,6 +73,8 @@ export function createByteStream({ read, close }: ByteSource): ReadableStream<Ui
 
 /** Chunks as a source: the rest of a chunk that does not fit is returned by the next read. Closing it cancels the stream. */
 export function streamSource(stream: ReadableStream<Uint8Array>): ByteSource {
+  const source = takeSource(stream);
+  if (source) return source;
   const reader = stream.getReader();
   let left: Uint8Array = new Uint8Array(0);
   return {

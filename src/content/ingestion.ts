@@ -4,9 +4,10 @@ import type { FileHandle } from 'node:fs/promises';
 import { type Digest, encodeDigest } from '../oci/digest.ts';
 import { createVerifier, type Expected } from '../oci/verify.ts';
 import { type BlockSums, createBlockSummer } from './block-sums.ts';
+import { takeSource } from './byte-stream.ts';
 import { createFileWriter } from './file-writer.ts';
 import { type Ingestion, StorageFailure } from './store.ts';
-import { createRecentBytes, createSharedFile, createWatermark, readTail } from './tail-reader.ts';
+import { createRecentBytes, createSharedFile, createWatermark, type RecentBytes, readTail } from './tail-reader.ts';
 
 /** Where one ingestion is stored. */
 export interface StagedBlob {
@@ -59,13 +60,13 @@ export function createIngestion({
   let committed: Digest | undefined;
   let failure: { readonly error: unknown } | undefined;
   const watermark = createWatermark();
-  const recent = createRecentBytes();
+  const recent = createRecentBytes(expected?.size);
   const begun = Promise.withResolvers<void>();
   const file = createSharedFile(async () => {
     if (failure) throw failure.error;
     return committed ? staged.reopen(committed) : staged.create();
   });
-  const done = ingest(body.getReader()).catch(error => {
+  const done = ingest(openIncoming(body, recent)).catch(error => {
     // Last: when readers see a failure, nothing is left of this ingestion, and another may start.
     failure = { error };
     begun.reject(error);
@@ -88,8 +89,8 @@ export function createIngestion({
     },
   };
 
-  async function ingest(source: ReadableStreamDefaultReader<Uint8Array>): Ingestion['done'] {
-    const stop = () => cancelQuietly(source, signal.reason);
+  async function ingest(source: Incoming): Ingestion['done'] {
+    const stop = () => source.cancel(signal.reason);
     signal.addEventListener('abort', stop);
     try {
       const target = await ofStorage(file.acquire());
@@ -101,7 +102,7 @@ export function createIngestion({
       committed = content.digest;
       return content;
     } catch (error) {
-      cancelQuietly(source, error);
+      source.cancel(error);
       // What cannot be removed now is removed at the next start.
       await staged.discard().catch(() => {});
       throw error;
@@ -113,7 +114,7 @@ export function createIngestion({
     }
   }
 
-  async function write(source: ReadableStreamDefaultReader<Uint8Array>, target: FileHandle) {
+  async function write(source: Incoming, target: FileHandle) {
     const check = expected ? checkPromised(expected) : computeDigest();
     const summer = createBlockSummer();
     const writer = createFileWriter(target, {
@@ -121,7 +122,7 @@ export function createIngestion({
         begun.resolve();
         recent.written(bytes);
       },
-      onFailed: error => cancelQuietly(source, error),
+      onFailed: error => source.cancel(error),
     });
     const growAndWrite = async (value: Uint8Array) => {
       await staged.grow(size);
@@ -129,10 +130,10 @@ export function createIngestion({
     };
     for (;;) {
       signal.throwIfAborted();
-      const { done, value } = await source.read();
+      const value = await source.next();
       // A cancelled body looks like a finished one.
       signal.throwIfAborted();
-      if (done) break;
+      if (!value) break;
       if (value.byteLength === 0) continue;
       check.update(value);
       summer.update(value);
@@ -222,7 +223,34 @@ function computeDigest() {
   };
 }
 
-/** Cancelling may fail or hang; only the original failure matters. */
-function cancelQuietly(source: ReadableStreamDefaultReader<Uint8Array>, reason: unknown): void {
-  source.cancel(reason).catch(() => {});
+interface Incoming {
+  /** Undefined at the end, and once it is cancelled. */
+  next(): Promise<Uint8Array | undefined>;
+  /** Cancelling may fail or hang; only the original failure matters. */
+  cancel(reason: unknown): void;
+}
+
+/** A body that fills views comes in the memory of `recent`, any other as its chunks are. */
+function openIncoming(body: ReadableStream<Uint8Array>, recent: Pick<RecentBytes, 'room'>): Incoming {
+  const source = takeSource(body);
+  if (!source) {
+    const reader = body.getReader();
+    return {
+      next: async () => (await reader.read()).value,
+      cancel: reason => void reader.cancel(reason).catch(() => {}),
+    };
+  }
+  let end = () => {};
+  return {
+    next: () =>
+      new Promise((resolve, reject) => {
+        end = () => resolve(undefined);
+        const room = recent.room();
+        source.read(room).then(bytes => resolve(bytes === 0 ? undefined : room.subarray(0, bytes)), reject);
+      }),
+    cancel() {
+      end();
+      source.close().catch(() => {});
+    },
+  };
 }

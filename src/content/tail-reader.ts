@@ -117,7 +117,9 @@ async function readableEnd(watermark: Watermark, offset: number, limit: number):
   }
 }
 
-interface RecentBytes {
+export interface RecentBytes {
+  /** Where the next bytes may be put, to be added then. Its memory is used again. */
+  room(): Uint8Array;
   /** Adds what comes after all that was added before. */
   add(chunk: Uint8Array): void;
   /** Before this position all is in the file: it may go. */
@@ -129,23 +131,40 @@ interface RecentBytes {
 
 /** What is in the file may stay in memory for readers that are a little late. */
 const MAX_WRITTEN_BYTES = 512 * 1024;
+const SLAB_BYTES = 512 * 1024;
+/** A slab with less room is full: what a connection reads at once should fit. */
+const MIN_ROOM = 128 * 1024;
 
-/** The last bytes of a body: all that is not in the file yet, and a little more. */
-export function createRecentBytes(): RecentBytes {
+/** The last bytes of a body of this size: all that is not in the file yet, and a little more. */
+export function createRecentBytes(size = SLAB_BYTES): RecentBytes {
+  const slabBytes = Math.min(size + 1, SLAB_BYTES);
   let chunks: Uint8Array[] = [];
   let start = 0;
   let end = 0;
+  let slab: Uint8Array = new Uint8Array(0);
+  let used = 0;
+  const free: Uint8Array[] = [];
   return {
+    room() {
+      if (slab.byteLength - used < Math.min(MIN_ROOM, slabBytes)) {
+        slab = free.pop() ?? new Uint8Array(slabBytes);
+        used = 0;
+      }
+      return slab.subarray(used);
+    },
     add(chunk) {
       chunks.push(chunk);
       end += chunk.byteLength;
+      if (chunk.buffer === slab.buffer) used += chunk.byteLength;
     },
     written(position) {
       let gone = 0;
-      for (const { byteLength } of chunks) {
+      for (const { byteLength, buffer } of chunks) {
         if (start + byteLength > position - MAX_WRITTEN_BYTES) break;
         start += byteLength;
         gone += 1;
+        const isLastOfIts = buffer !== chunks[gone]?.buffer && buffer !== slab.buffer;
+        if (isLastOfIts && slab.byteLength > 0) free.push(new Uint8Array(buffer));
       }
       chunks.splice(0, gone);
     },

@@ -17,8 +17,7 @@ import {
 } from './registry/registry-client.ts';
 import { openBody } from './transport/body.ts';
 import type { Lookup } from './transport/connector.ts';
-import { createReadDocument } from './transport/document.ts';
-import { read, requireHttp } from './transport/request.ts';
+import { createReadDocument, read, requireHttp } from './transport/request.ts';
 import {
   createTransport,
   type Exchange,

@@ -41,3 +41,16 @@ test('has nothing once it is cleared, and continues from there', () => {
   recent.add(Buffer.from('de'));
   expect(read(3, 3)).toBe('de');
 });
+
+test('gives memory of which all is in the file and half a MiB behind for the next bytes', () => {
+  const rooms = new Set<ArrayBufferLike>();
+  for (let position = 0; position < 16 * MIB; position += 64 * KIB) {
+    const room = recent.room();
+    rooms.add(room.buffer);
+    recent.add(room.subarray(0, 64 * KIB).fill(position / (64 * KIB)));
+    recent.written(Math.max(0, position - MIB));
+    const oldest = Math.max(0, position - 1.5 * MIB);
+    expect(read(oldest, 1)).toBe(Buffer.of(Math.floor(oldest / (64 * KIB))).toString());
+  }
+  expect(rooms.size).toBeLessThanOrEqual(5);
+});

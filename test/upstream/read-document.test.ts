@@ -1,7 +1,7 @@
 // Documents that are read whole: few large ones at once, however many come.
 import { setImmediate } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { createReadDocument } from '../../src/upstream/transport/document.ts';
+import { createReadDocument } from '../../src/upstream/transport/request.ts';
 
 const KIB = 1024;
 

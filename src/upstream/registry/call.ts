@@ -2,8 +2,7 @@
 import type { ErrorCode } from '../../oci/errors.ts';
 import type { Authorizer } from '../auth/authorizer.ts';
 import { badAnswer, type ConfigKeys, connectionFailure, type RequestContext } from '../failure.ts';
-import type { ReadDocument } from '../transport/document.ts';
-import { read, type Transports } from '../transport/request.ts';
+import { type ReadDocument, read, type Transports } from '../transport/request.ts';
 import type { Answer, ResponseHeaders } from '../transport/response.ts';
 import type { CallOptions } from '../upstream.ts';
 

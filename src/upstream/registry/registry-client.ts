@@ -6,8 +6,7 @@ import type { Credentials, FindCredentials, PasswordCredentials } from '../auth/
 import type { BreakerChange } from '../limits/breaker.ts';
 import { createLimited, createRegistryLimits, type LimitPolicy, type RegistryLimits } from '../limits/limits.ts';
 import { ForbiddenAddress, type TlsOptions } from '../transport/connector.ts';
-import type { ReadDocument } from '../transport/document.ts';
-import { read } from '../transport/request.ts';
+import { type ReadDocument, read } from '../transport/request.ts';
 import { discard } from '../transport/response.ts';
 import type { Transport } from '../transport/transport.ts';
 import type { Endpoint, Pusher, RegistryAddress } from '../upstream.ts';

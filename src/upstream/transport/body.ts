@@ -1,21 +1,13 @@
 // Response bodies as streams that resume: a broken transfer is continued by Range.
 import type { Dispatcher } from 'undici';
+import { type ByteSource, createByteStream } from '../../content/byte-stream.ts';
 import type { ByteRange } from '../../oci/bytes.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ContentMismatch, createVerifier } from '../../oci/verify.ts';
 import { badAnswer, connectionFailure, isTimeout, Outage, type RequestContext } from '../failure.ts';
 import type { BlobBody } from '../upstream.ts';
-import {
-  type Answer,
-  contentLength,
-  discard,
-  encodedFault,
-  findCoding,
-  type ReportWait,
-  singleHeader,
-  strongEtag,
-} from './response.ts';
+import { type Answer, contentLength, discard, encodedFault, findCoding, singleHeader, strongEtag } from './response.ts';
 
 /** Something that can be read whole or in part, repeatedly. */
 interface BodySource {
@@ -48,7 +40,7 @@ export async function openBody(source: BodySource): Promise<BlobBody> {
   const reopen: Reopen | undefined = canResume
     ? received => resume(source, { start: start + received, end }, { signal, etag })
     : undefined;
-  const body = stream(first.chunks, { reopen, stop, source });
+  const body = stream(first.content, { reopen, stop, source });
   if (coding === undefined || source.digest === undefined || source.range) return { body, size, coding };
   const verified = verify(body, source.digest, badAnswer(source.attempt, encodedFault(coding)));
   return { body: await inspect(verified), size, coding };
@@ -58,7 +50,7 @@ export async function openBody(source: BodySource): Promise<BlobBody> {
 type Reopen = (received: number) => Promise<Part>;
 
 interface Part {
-  readonly chunks: AsyncIterator<Uint8Array>;
+  readonly content: ByteSource;
   /** In bytes; undefined where the upstream does not report it. */
   readonly size: number | undefined;
   readonly etag: string | undefined;
@@ -77,16 +69,15 @@ async function openPart(
     coding: findCoding(response.headers),
     size: contentLength(response),
   };
-  const chunks = response.body[Symbol.asyncIterator]();
   if (range ? isPart(response, range) : isWhole(response)) {
-    return { ...properties, chunks: reportingWaits(chunks, response.unbound()) };
+    return { ...properties, content: response.takeContent() };
   }
   // Many servers ignore a Range and send everything. Content with a digest is the same again; otherwise its ETag must match.
   const isSame = digest !== undefined || (etag !== undefined && properties.etag === etag);
   if (range && isWhole(response) && isSame && hasPart(properties, range)) {
     return {
       ...properties,
-      chunks: cut(reportingWaits(chunks, response.unbound()), range),
+      content: cut(response.takeContent(), range),
       size: range.end - range.start + 1,
     };
   }
@@ -110,8 +101,8 @@ async function resume(
   } catch (error) {
     if (source.digest === undefined || !isRefusal(error)) throw error;
     const whole = await openPart(source, undefined, { signal: options.signal });
-    if (hasPart(whole, range)) return { ...whole, chunks: cut(whole.chunks, range) };
-    await whole.chunks.return?.();
+    if (hasPart(whole, range)) return { ...whole, content: cut(whole.content, range) };
+    await whole.content.close();
     throw error;
   }
 }
@@ -130,71 +121,67 @@ function isPart({ statusCode, headers }: Dispatcher.ResponseData, range: ByteRan
   return statusCode === 206 && served.startsWith(`bytes ${range.start}-${range.end}/`);
 }
 
-/** Only time spent waiting counts: the reader may be slow. */
-async function* reportingWaits(chunks: AsyncIterator<Uint8Array>, reportWait: ReportWait): AsyncGenerator<Uint8Array> {
-  try {
-    for (;;) {
-      const since = performance.now();
-      const next = await chunks.next();
-      if (next.done) return;
-      reportWait(performance.now() - since, next.value.byteLength);
-      yield next.value;
-    }
-  } finally {
-    await chunks.return?.();
-  }
-}
+const SKIPPED_BYTES = 64 * 1024;
 
 /** The range within the whole. */
-async function* cut(chunks: AsyncIterator<Uint8Array>, { start, end }: ByteRange): AsyncGenerator<Uint8Array> {
+function cut({ read, close }: ByteSource, { start, end }: ByteRange): ByteSource {
   let position = 0;
-  for (let next = await chunks.next(); !next.done; next = await chunks.next()) {
-    const part = next.value.subarray(Math.max(0, start - position), Math.max(0, end + 1 - position));
-    position += next.value.byteLength;
-    if (part.byteLength > 0) yield part;
-    if (position > end) break;
-  }
-  await chunks.return?.();
+  return {
+    async read(view) {
+      const skipped = new Uint8Array(position < start ? SKIPPED_BYTES : 0);
+      while (position < start) {
+        const bytes = await read(skipped.subarray(0, start - position));
+        if (bytes === 0) return 0;
+        position += bytes;
+      }
+      if (position > end) return 0;
+      const bytes = await read(view.subarray(0, end + 1 - position));
+      position += bytes;
+      return bytes;
+    },
+    close,
+  };
 }
 
 function stream(
-  first: AsyncIterator<Uint8Array>,
+  first: ByteSource,
   {
     reopen,
     stop,
     source,
   }: { readonly reopen: Reopen | undefined; readonly stop: AbortController; readonly source: BodySource },
 ): ReadableStream<Uint8Array> {
-  let chunks = first;
+  let content = first;
   let received = 0;
   let resumes = 0;
+  let isClosed = false;
 
-  async function next(): Promise<IteratorResult<Uint8Array>> {
+  async function next(view: Uint8Array): Promise<number> {
     try {
-      return await chunks.next();
+      return await content.read(view);
     } catch (cause) {
-      const canResume = reopen && resumes++ < MAX_RESUMES && !isTimeout(cause);
+      const canResume = reopen && !isClosed && resumes++ < MAX_RESUMES && !isTimeout(cause);
       const rest = canResume ? await reopen(received).catch(() => undefined) : undefined;
       source.signal?.throwIfAborted();
       // The first error says more than why resuming failed.
       if (!rest) throw connectionFailure(cause, source.attempt);
-      chunks = rest.chunks;
-      return next();
+      content = rest.content;
+      return next(view);
     }
   }
 
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        const { done, value } = await next();
-        if (done) return controller.close();
-        received += value.byteLength;
-        controller.enqueue(value);
-      },
-      cancel: () => stop.abort(),
+  return createByteStream({
+    async read(view) {
+      const bytes = await next(view);
+      received += bytes;
+      return bytes;
     },
-    { highWaterMark: 0 },
-  );
+    async close() {
+      isClosed = true;
+      await content.close();
+      stop.abort();
+    },
+  });
 }
 
 /** The same bytes; the stream fails at its end unless they have the digest. */

@@ -1,5 +1,6 @@
 // Outgoing connections: TLS, and the guard that prevents requests to private addresses.
 import type { LookupAddress, LookupAllOptions, LookupOptions } from 'node:dns';
+import type { OnReadOpts } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { buildConnector } from 'undici';
 
@@ -24,6 +25,8 @@ export interface ConnectorOptions {
   readonly isGuarded: boolean;
   readonly tls?: TlsOptions | undefined;
   readonly lookup: Lookup;
+  /** How its sockets read. Default: as Node does. */
+  readonly onread?: OnReadOpts | undefined;
 }
 
 /** The address is private or reserved. */
@@ -40,8 +43,10 @@ export function createConnector({
   isGuarded,
   tls = {},
   lookup,
+  onread,
 }: ConnectorOptions): buildConnector.connector {
   const connect = buildConnector({
+    ...(onread && { onread }),
     allowH2: false,
     timeout: connectMs,
     rejectUnauthorized: !tls.insecure,

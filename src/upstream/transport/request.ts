@@ -1,8 +1,10 @@
-// Sends one read to an upstream: authorised, with redirects followed manually, and failures mapped to RegistryErrors.
+// Sends one read to an upstream: authorised, with redirects followed manually, and failures mapped to RegistryErrors. Reads documents whole.
 import type { Readable } from 'node:stream';
+import pLimit from 'p-limit';
 import { RegistryError } from '../../oci/errors.ts';
+import { MAX_MANIFEST_BYTES } from '../../oci/manifest.ts';
 import type { Authorizer } from '../auth/authorizer.ts';
-import { badAnswer, connectionFailure, type RequestContext, responseFailure } from '../failure.ts';
+import { badAnswer, connectionFailure, type RequestContext, readLimited, responseFailure } from '../failure.ts';
 import type { RequestLimits } from '../limits/limits.ts';
 import { type Answer, singleHeader } from './response.ts';
 import type { Transport, TransportRequest } from './transport.ts';
@@ -158,4 +160,46 @@ export function requireHttp(url: URL): void {
   if (!['http:', 'https:'].includes(url.protocol)) {
     throw new RegistryError('DENIED', `${url.protocol} addresses cannot be opened; use http or https`);
   }
+}
+
+/**
+ * The whole body of a document, of at most MAX_MANIFEST_BYTES: many at once, but few large ones, as each is in memory until it is stored
+ * and sent. The rest of a large one waits until fewer others are in progress. Throws TooLong.
+ */
+export type ReadDocument = (body: AsyncIterable<Uint8Array>) => Promise<Uint8Array>;
+
+/** Almost all documents are far smaller. */
+const SMALL_BYTES = 512 * 1024;
+const MAX_LARGE = 2;
+
+export function createReadDocument(): ReadDocument {
+  const limit = pLimit(MAX_LARGE);
+
+  return async body => {
+    const ended = Promise.withResolvers<void>();
+    let acquired: Promise<void> | undefined;
+
+    async function* limited(): AsyncGenerator<Uint8Array> {
+      let size = 0;
+      for await (const chunk of body) {
+        size += chunk.byteLength;
+        if (size > SMALL_BYTES) {
+          acquired ??= new Promise(begin => {
+            void limit(() => {
+              begin();
+              return ended.promise;
+            });
+          });
+          await acquired;
+        }
+        yield chunk;
+      }
+    }
+
+    try {
+      return await readLimited(limited(), MAX_MANIFEST_BYTES);
+    } finally {
+      ended.resolve();
+    }
+  };
 }

@@ -1,14 +1,15 @@
 // Response headers, and discarding responses.
 import type { Dispatcher } from 'undici';
+import type { ByteSource } from '../../content/byte-stream.ts';
 
 /** A response with a deadline for its body, as for documents. */
 export interface Answer extends Dispatcher.ResponseData {
-  /** Replaces the deadline, as for the content of a blob, with a minimum rate. */
-  readonly unbound: () => ReportWait;
+  /**
+   * The body as the content of a blob: with a minimum rate instead of the deadline, and copied from the connection to the views that are
+   * read. The stream `body` has nothing from then on. A read throws what breaks the body; the caller closes it.
+   */
+  readonly takeContent: () => ByteSource;
 }
-
-/** To be called for each wait for bytes. Throws where the rate is too low for too long. */
-export type ReportWait = (waitedMs: number, bytes: number) => void;
 
 export type ResponseHeaders = Readonly<Record<string, string | string[] | undefined>>;
 

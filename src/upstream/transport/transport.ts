@@ -1,11 +1,14 @@
 // The only way out to the network: undici with our timeouts, retries, TLS, and the guard against private addresses. Undici's own retry
 // interceptor would also resume bodies, at an address that may have expired: body.ts does that.
 import { lookup } from 'node:dns';
+import type { OnReadOpts, Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { Agent, type Dispatcher, errors, request } from 'undici';
+import type { ByteSource } from '../../content/byte-stream.ts';
 import { findRateRemaining } from '../limits/back-off.ts';
 import { type Clock, systemClock } from '../waiting.ts';
 import { type ConnectorOptions, createConnector, type Lookup } from './connector.ts';
+import { createReceiver } from './receiver.ts';
 import { type Answer, discard, parseRetryAfter } from './response.ts';
 
 export interface Timeouts {
@@ -86,8 +89,12 @@ const STORING = 10;
 const DOCUMENT_MS = 60_000;
 const MIN_BYTES_PER_SECOND = 1024;
 
-/** Aborts a body that takes longer than a document may, until the deadline is lifted. */
-function bind({ body }: Dispatcher.ResponseData, timeouts: Timeouts): Answer['unbound'] {
+/** Aborts a body that takes longer than a document may, unless it is taken as content. */
+function bind(
+  { body }: Dispatcher.ResponseData,
+  timeouts: Timeouts,
+  take: (body: Readable) => ByteSource,
+): Answer['takeContent'] {
   const { documentMs = DOCUMENT_MS, bodyMs, minBytesPerSecond = MIN_BYTES_PER_SECOND } = timeouts;
   const timer = setTimeout(() => {
     // The reader may be pausing.
@@ -96,10 +103,19 @@ function bind({ body }: Dispatcher.ResponseData, timeouts: Timeouts): Answer['un
   body.once('close', () => clearTimeout(timer));
   return () => {
     clearTimeout(timer);
+    const source = take(body);
     let lateMs = 0;
-    return (waitedMs, bytes) => {
-      lateMs = Math.max(0, lateMs + waitedMs - (bytes / minBytesPerSecond) * 1000);
-      if (lateMs > bodyMs) throw new errors.BodyTimeoutError();
+    return {
+      close: source.close,
+      async read(view) {
+        const since = performance.now();
+        const bytes = await source.read(view);
+        // Only time spent waiting counts: the reader may be slow.
+        const waitedMs = performance.now() - since;
+        lateMs = Math.max(0, lateMs + waitedMs - (bytes / minBytesPerSecond) * 1000);
+        if (bytes > 0 && lateMs > bodyMs) throw new errors.BodyTimeoutError();
+        return bytes;
+      },
     };
   };
 }
@@ -117,11 +133,15 @@ export function createTransport(options: TransportOptions): Transport {
     onExchange,
     traceRequest,
   } = options;
+  const buffers = createReadBuffers();
   const agent = new Agent({
     allowH2: false,
     headersTimeout: timeouts.headersMs,
     bodyTimeout: timeouts.bodyMs,
-    connect: createConnector({ connectMs: timeouts.connectMs, isGuarded, tls, lookup: options.lookup ?? lookup }),
+    connect: createConnector({
+      ...{ connectMs: timeouts.connectMs, isGuarded, tls, onread: buffers.onread },
+      lookup: options.lookup ?? lookup,
+    }),
   });
   const repeat: Transport['repeat'] = (work, signal) =>
     sendWithRetries(work, { retries, retryDelayMs, clock, random, signal });
@@ -139,8 +159,9 @@ export function createTransport(options: TransportOptions): Transport {
             rateRemaining: response && findRateRemaining(response.headers),
           });
         };
+        const receiver = createReceiver(buffers.release);
         const sent = request(url, {
-          dispatcher: agent,
+          dispatcher: agent.compose(receiver.intercept),
           method,
           headers: { ...headers, ...trace?.headers, 'accept-encoding': 'identity' },
           ...(body !== undefined && { body }),
@@ -152,12 +173,67 @@ export function createTransport(options: TransportOptions): Transport {
           throw error;
         });
         report(response);
-        return { ...response, unbound: bind(response, timeouts) };
+        return { ...response, takeContent: bind(response, timeouts, receiver.take) };
       };
       return body instanceof Readable ? send() : repeat(send, signal);
     },
     close: () => agent.destroy(),
   };
+}
+
+interface ReadBuffers {
+  /** How a socket reads. */
+  readonly onread: OnReadOpts;
+  /** To be called with what was read and is no longer needed: what it fills is used again. */
+  release(chunk: Uint8Array): void;
+}
+
+const BUFFER_BYTES = 128 * 1024;
+/** Less is copied, and so are headers nearly always. */
+const LARGE_BYTES = 16 * 1024;
+const MAX_FREE = 8;
+
+/**
+ * Buffers of connections. Node allocates one for each 64 KiB, and to find that these are garbage takes longer than to receive them. Here a
+ * large read fills a buffer that is used again once it is released. What is not released is left to the garbage collector.
+ */
+export function createReadBuffers(): ReadBuffers {
+  // For all connections: what is read into it is copied before the next read.
+  const shared = Buffer.allocUnsafeSlow(LARGE_BYTES * 4);
+  const free: Buffer[] = [];
+  /** How much was read into those that are not released. */
+  const filled = new WeakMap<ArrayBufferLike, number>();
+  let next: Buffer = shared;
+  return {
+    onread: {
+      // Called for the first buffer of a connection, and after each callback.
+      buffer() {
+        const buffer = next;
+        next = shared;
+        return buffer;
+      },
+      callback(this: Socket, bytes, buffer) {
+        const read = buffer.subarray(0, bytes);
+        const isLarge = bytes >= LARGE_BYTES;
+        const isKept = isLarge && buffer !== shared;
+        if (isKept) filled.set(buffer.buffer, bytes);
+        else if (buffer !== shared) keep(buffer.buffer);
+        const hasRoom = this.push(isKept ? read : Buffer.from(read));
+        if (isLarge) next = free.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
+        return hasRoom;
+      },
+    },
+    release({ buffer, byteOffset, byteLength }) {
+      // Something else was read with it, such as headers, which may still be needed.
+      if (byteOffset > 0 || filled.get(buffer) !== byteLength) return;
+      filled.delete(buffer);
+      keep(buffer);
+    },
+  };
+
+  function keep(buffer: ArrayBufferLike): void {
+    if (free.length < MAX_FREE) free.push(Buffer.from(buffer));
+  }
 }
 
 /** A longer wait is for the client to decide. */
