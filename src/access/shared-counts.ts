@@ -1,6 +1,6 @@
-// Counts that several processes share: how many units of each account were used in a window of time, as records that are compared and set. A
-// busy account is counted in batches, so that most of what is cheap needs no round trip: a batch counts as used until it is handed out or
-// given back, so that all processes together never exceed the limit.
+// Counts that several processes share: how many units each account has used in a window of time, in records that are changed by compare-and-set.
+// A busy account takes units in batches, so that most requests need no round trip. A batch counts as used until it is handed out or given back,
+// so that all processes together never exceed the limit.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import pLimit, { type LimitFunction } from 'p-limit';
@@ -15,13 +15,13 @@ import {
   RecordStoreFailed,
 } from '../state/store.ts';
 
-/** Undefined where the records are away: the caller counts by itself then. */
+/** Results are undefined while the records are away: then the caller counts by itself. */
 export interface SharedCounts {
   /** Counts the units, or none of them where they would exceed the limit. */
   take(key: string, units: number): Promise<Count | undefined>;
   /** For units that were taken and not used. */
   giveBack(key: string, units: number): Promise<Count | undefined>;
-  /** What is left as far as this process knows, which asks at most once a second for an account that has nothing left, and never for another. */
+  /** What is left, as far as this process knows. It asks again at most once a second, and only for an account that has nothing left. */
   look(key: string): Promise<Count | undefined>;
 }
 
@@ -70,17 +70,17 @@ type Seen = Awaited<ReturnType<ReturnType<typeof createCollection<typeof windowS
 const windowSchema = z.object({ used: z.int().nonnegative(), endsAt: z.int() });
 const NOTHING: Window = { used: 0, endsAt: 0 };
 
-/** The least recently used are counted anew from their records. */
+/** The least recently used are dropped, and read from their records again. */
 const MAX_ACCOUNTS = 10_000;
-/** A batch is at most this part of what is left: what one process holds, and others lack, gets smaller towards the end. */
+/** A batch is at most this part of what is left, so that batches, which other processes lack, get smaller towards the end. */
 const SHARES = 16;
-/** What is not handed out by then is given back; and who is refused is refused without asking again. */
+/** What is not handed out by then is given back; a refusal is repeated for this long without asking again. */
 const HOLD_MS = 1_000;
 /** An account that was refilled more recently than this gets a larger batch. */
 const BUSY_MS = 1_000;
 const PATIENCE_MS = 2_000;
 const AWAY_MS = 1_000;
-/** For each, another process has changed the record in between. */
+/** An attempt fails where another process has changed the record in between. */
 const MAX_ATTEMPTS = 50;
 
 /** Undefined where no other process has the records. */

@@ -66,7 +66,7 @@ export function startWorkers({
   let failures = 0;
 
   function send(child: Child | undefined, message: ToWorker): void {
-    // One that has just died is not told any more.
+    // It may have just died.
     if (child?.isConnected()) child.send(message, () => {});
   }
 
@@ -98,12 +98,12 @@ export function startWorkers({
     const startedAt = performance.now();
     const { promise: started, resolve } = Promise.withResolvers<number | undefined>();
     child.on('message', (message: FromWorker) => {
-      // What it sent last may be read after its end, when it can hold no lock any more.
+      // Its last messages may be read after its end, when it cannot hold a lock any more.
       if (child.isDead() && message.topic !== 'news') return;
       if (message.topic !== 'listening') return take(child, message);
       serving.add(child);
       failures = 0;
-      // It was still starting when the others were told.
+      // It was still starting when the others were asked to drain.
       if (drainedBy) send(child, { topic: 'drain', signal: drainedBy });
       resolve(message.port);
     });
@@ -155,7 +155,7 @@ export function startWorkers({
       const reserve = createReserve(dataDir);
       await reserve.close();
       if (draining.signal.aborted) return;
-      // The first one makes what all need, such as keys, and migrates records.
+      // The first one creates what all of them need, such as keys, and migrates the records.
       const port = await requireStarted(1);
       if (draining.signal.aborted) return;
       await Promise.all(Array.from({ length: count - 1 }, (_, at) => requireStarted(at + 2)));

@@ -43,8 +43,8 @@ const SPARSE_FLAG_AT = 482;
 const SPARSE_BLOCK_FLAG_AT = 504;
 
 /**
- * Yields the parts, a few at a time; they are views of the chunks of `tar`, which may be reused for the next one. Anything after the end of the archive is read and dropped. Throws InvalidTar, or the error of the
- * stream.
+ * Yields the parts, a few at a time: views of the chunks of `tar`, whose buffers may be reused for the next ones. Anything after the end of the
+ * archive is read and dropped. Throws InvalidTar, or the error of the stream.
  */
 export async function* readTarParts(tar: AsyncIterable<Uint8Array>): AsyncGenerator<readonly TarPart[]> {
   const parser = createParser();

@@ -1,5 +1,5 @@
-// Which process delivers which stored events, where several share the records: each those that it stored, under a lock that it has for as long
-// as it lives, and besides those of processes that are gone, under the locks of these.
+// Which process delivers which stored events, where several share the records: each delivers those that it stored, and holds a lock for as long as
+// it lives. Under the lock of a process that is gone, another one delivers what that has left.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isTransient, type Locks } from '../state/store.ts';

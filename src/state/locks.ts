@@ -42,7 +42,7 @@ export const LEASES = 'lease';
 const TTL_MS = 15_000;
 const WAIT_MS = 30_000;
 const POLL_MS = 250;
-/** How long consecutive work of one process may share a lease before other processes get a chance. */
+/** How long work of one process, one after the other, may share a lease before other processes get a chance. */
 const MAX_HELD_MS = 100;
 const CHANCE_MS = 10;
 const MAX_LISTED = 1_000;

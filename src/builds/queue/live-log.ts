@@ -77,7 +77,7 @@ export function createLiveLog(
   let isFull = false;
   let isEnded = false;
   let writing: Promise<void> | undefined;
-  /** Who waits for what was added to be in the file. */
+  /** How many callers wait until what was added is in the file. */
   let hasty = 0;
   let hurry = new AbortController();
 

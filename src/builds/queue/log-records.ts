@@ -1,5 +1,5 @@
-// Logs as records, for processes that share their builds: what one of them appends, all others read. A record has the lines of one append, or
-// a part of them, under the byte at which they begin.
+// Logs as records, for processes that share their builds: what one of them appends, all others can read. A record contains the lines of one
+// append, or some of them; its key has the offset in bytes at which they begin.
 import { type Expectation, keysOf, type ListOptions, pagesOf, type RecordStore } from '../../state/store.ts';
 import type { LogEntry } from '../progress.ts';
 import { decodeLines, type LogFile, type LogFiles, type LogReader } from './log-file.ts';
@@ -65,7 +65,7 @@ export function createRecordLogs({
     return {
       async *read(end = Number.POSITIVE_INFINITY) {
         while (position < end) {
-          // By its key, as that is cached: to ask again costs nothing until it is there.
+          // By its key first, which is the cheapest question: mostly there is nothing new.
           const next = await records.get(COLLECTION, keyOf(id, position));
           if (!next) return;
           const after = keyOf(id, position);

@@ -20,10 +20,10 @@ interface SharedContentDeps {
 }
 
 const SHARED_WAIT_MS = 5_000;
-/** Clients wait for copies of content up to this size, such as manifests: whoever is told of them may ask elsewhere at once. */
+/** Clients wait for the copy of content up to this size, such as a manifest: they may ask another process for it next. */
 const SMALL_BYTES = 1024 * 1024;
 
-/** For so long nobody waits for a store that does not answer. */
+/** How long a store that did not answer is left alone. */
 const AWAY_MS = 10_000;
 
 /** The content of both, as one store. Only the cache is closed with it, and content is only deleted there. */

@@ -1,6 +1,6 @@
-// Uploads in progress in a bucket, for processes that share it and the records, but no disk: any of them takes up any upload. What a request
-// brings is received on this disk, and becomes an object, a part. The record of the upload lists its parts: only what it lists has arrived.
-// Bytes that come with the end of an upload which has no parts are never one, so that a push in one request is sent to the bucket once.
+// Uploads in progress in a bucket, for processes that share it and the records, but no disk: any of them can continue any upload. The bytes of a
+// request are received on this disk, and then stored as an object, a part of the upload. The record of the upload lists its parts: what it does
+// not list has not arrived. The bytes of a push in one request do not become a part, so that they are sent to the bucket only once.
 import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -43,7 +43,7 @@ interface SharedUploadsDeps {
   readonly now: () => Date;
 }
 
-/** Each is an entry in the record of its upload. */
+/** Each part is an entry in the record of its upload. */
 const MAX_PARTS = 10_000;
 
 export async function createSharedUploads(deps: SharedUploadsDeps): Promise<UploadFiles> {
@@ -51,7 +51,7 @@ export async function createSharedUploads(deps: SharedUploadsDeps): Promise<Uplo
   await rm(join(directory, 'drafts'), { recursive: true, force: true });
   const received = await createUploadFiles({ directory, commit });
 
-  /** A request that failed may have left bytes. */
+  /** Discards what a failed request has left. */
   async function receive(id: string, algorithm: DigestAlgorithm): Promise<LocalUploadFile> {
     await received.discard(id);
     return received.create(id, algorithm, { isHeld: true });
@@ -125,7 +125,7 @@ function createSharedUpload({ id, parts, records, now, receive, discard, ...deps
     if (tail && tail.size > 0) yield* createReadStream((await tail.seal()).path);
   }
 
-  /** In a file of its own, so that this upload stays what it is. */
+  /** In a separate file, so that a failure leaves the upload as it is. */
   async function commitWhole(expected: Digest): Promise<void> {
     const name = randomUUID();
     try {
