@@ -13,7 +13,7 @@ import { requireComplete } from '../state/migration.ts';
 import { openPostgresStore, type PostgresStore } from '../state/postgres.ts';
 import { createReserve, createReservedStore, type Reserve } from '../state/reserve.ts';
 import { createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
-import type { Locks, RecordStore } from '../state/store.ts';
+import { type Locks, type RecordStore, RecordStoreAway } from '../state/store.ts';
 import type { Worker } from './worker.ts';
 
 interface Recording {
@@ -55,7 +55,14 @@ export async function openRecords({
   const { dataDir } = config;
   const onUnreadable = (error: Error) =>
     log.error({ err: error }, 'a record is unreadable and is skipped; no others are affected');
-  const postgres = await openPostgres(config, { memory, onUnreadable });
+  const postgres = await openPostgres(config, {
+    ...{ memory, onUnreadable },
+    onFault(reason) {
+      const server = describeServer(config);
+      if (reason === undefined) log.info({ server }, 'the database of the records answers again');
+      else log.error({ server, reason }, 'the database of the records cannot be used: Veneer keeps trying to connect');
+    },
+  });
   const openFile = (path: string, locks?: Locks) =>
     createReservedStore(createSqliteStore({ path, now, locks, onUnreadable }), reserve);
   const file = openFile(fileIn(config), worker?.locks);
@@ -223,8 +230,21 @@ const GUEST_BYTES = 1024 ** 2;
 
 /** Undefined where the records are in a file. Throws RecordStoreHeld, RecordStoreFailed or RecordStoreAway. */
 async function openPostgres(
-  { dataDir, state: { postgres } }: Pick<Config, 'dataDir' | 'state'>,
-  options: Pick<Parameters<typeof openPostgresStore>[0], 'memory' | 'isGuest' | 'onUnreadable'>,
+  config: Pick<Config, 'dataDir' | 'state'>,
+  options: Pick<Parameters<typeof openPostgresStore>[0], 'memory' | 'isGuest' | 'onUnreadable' | 'onFault'>,
 ): Promise<PostgresStore | undefined> {
-  return postgres && (await openPostgresStore({ ...postgres, ...options, directory: dataDir }));
+  const { dataDir, state } = config;
+  try {
+    return state.postgres && (await openPostgresStore({ ...state.postgres, ...options, directory: dataDir }));
+  } catch (error) {
+    if (!(error instanceof RecordStoreAway)) throw error;
+    const remedy = `start ${describeServer(config)}, or correct state.postgres.url`;
+    throw new RecordStoreAway(`${error.message}: ${remedy}`, { cause: error });
+  }
+}
+
+/** Without the user and the password. */
+function describeServer({ state: { postgres } }: Pick<Config, 'state'>): string {
+  const url = URL.parse(postgres?.url ?? '');
+  return url ? `${url.host}${url.pathname}` : 'the server';
 }

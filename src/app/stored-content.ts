@@ -176,10 +176,11 @@ export async function openContentBucket(
 ): Promise<Bucket | undefined> {
   if (!s3) return undefined;
   await requireMoved(dataDir, s3);
+  const place = { endpoint: s3.endpoint, bucket: s3.bucket };
   const bucket = await openBucket(s3, {
     onFault(fault) {
-      if (fault) log.error({ reason: fault.message }, 'the object store cannot be used');
-      else log.info('the object store answers again');
+      if (fault) log.error({ ...place, reason: fault.message }, 'the object store cannot be used');
+      else log.info(place, 'the object store answers again');
     },
   });
   try {

@@ -57,6 +57,8 @@ export function describeRawIssue(issue: z.core.$ZodRawIssue): string | undefined
     return `${EXPECTED}${TYPE_NAMES[issue.expected] ?? issue.expected}, got ${nameType(issue.input)}`;
   }
   if (issue.code === 'invalid_union') return describeAlternatives(issue.errors);
+  if (issue.code === 'too_small') return describeSize('at least', issue.minimum, issue.origin);
+  if (issue.code === 'too_big') return describeSize('at most', issue.maximum, issue.origin);
   if (issue.code !== 'invalid_value') return undefined;
   const options = issue.values.map(String);
   const similar = typeof issue.input === 'string' ? findSimilar(issue.input, options) : undefined;
@@ -81,6 +83,18 @@ function describeAlternatives(errors: readonly (readonly z.core.$ZodIssue[])[]):
 }
 
 const EXPECTED = 'expected ';
+
+function describeSize(bound: string, limit: number | bigint, of: string): string {
+  const [one, many] = UNITS[of] ?? [];
+  const unit = Number(limit) === 1 ? one : many;
+  return [`${EXPECTED}${bound}`, limit, unit].filter(part => part !== undefined).join(' ');
+}
+
+const UNITS: Readonly<Record<string, readonly [one: string, many: string]>> = {
+  array: ['entry', 'entries'],
+  record: ['key', 'keys'],
+  string: ['character', 'characters'],
+};
 
 const TYPE_NAMES: Readonly<Record<string, string>> = {
   object: 'a mapping of keys',

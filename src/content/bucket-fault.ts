@@ -29,6 +29,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
   RequestTimeTooSkewed: 'the clock of this machine is wrong',
   PermanentRedirect: 'it is in another region: correct content.s3.region or content.s3.endpoint',
   AuthorizationHeaderMalformed: 'it is in another region: correct content.s3.region',
+  // As versitygw says it.
+  XAdminUserNotFound: `the access key is unknown: ${KEY}`,
   CredentialsProviderError: `no credentials were found: ${KEY}`,
 };
 

@@ -1,6 +1,5 @@
-// A bucket of an S3 service. The SDK is only loaded when a bucket is opened, since it takes much memory. Requests that fail because the
-// service is away is tried again for some seconds, and is UNAVAILABLE then; no error has a cause, since those of the SDK quote signed
-// requests.
+// A bucket of an S3 service. The SDK is loaded when a bucket is opened, since it takes much memory. While the service is away, requests are
+// retried for some seconds, and then fail as UNAVAILABLE. No error has a cause, since those of the SDK quote signed requests.
 import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import pLimit from 'p-limit';
@@ -54,7 +53,7 @@ export interface Bucket {
   put(key: string, file: ObjectFile, options?: { readonly isReplaced?: boolean }): Promise<void>;
   /** Makes one object of another, within the service; returns false where there is no such object. At most MAX_COPY_BYTES of it. */
   copy(from: string, to: string): Promise<boolean>;
-  /** Tried for a few seconds only: the caller may have a lock for no longer. */
+  /** Retried for a few seconds only: the caller may not hold its lock any longer. */
   delete(key: string): Promise<void>;
   /** In the order of keys, read page by page. */
   list(prefix: string): AsyncIterable<StoredObject>;
@@ -72,7 +71,7 @@ interface OpenedObject {
   readonly size: number;
 }
 
-/** The delays of a request that is tried again, and 11 seconds in all. */
+/** The delays between the attempts of a request: 11 seconds in all. */
 const MAX_ATTEMPTS = 9;
 const delayMs = (attempt: number) => Math.min(2000, 100 * 2 ** attempt);
 const CONNECT_MS = 3_000;
@@ -97,7 +96,7 @@ const MAX_SMALL_UPLOADS = 16;
 const RETRY_AFTER_SECONDS = 5;
 /** The limit of S3 for a copy in one request. */
 export const MAX_COPY_BYTES = 5 * 1024 ** 3;
-/** The service answers when it has copied all of it. */
+/** The service only answers once all of it is copied. */
 const COPY_MS = 300_000;
 
 /**
@@ -163,7 +162,7 @@ export async function openBucket(
     }
   }
 
-  /** A service that was away is asked shortly whether it is back: a request would be tried for long. */
+  /** While the service is away, a short probe comes first: the request itself would be retried for much longer. */
   async function use<T>(work: () => Promise<T>): Promise<T | undefined> {
     try {
       if (fault) await probe();
@@ -239,7 +238,7 @@ export async function openBucket(
     });
     const signer = await client.config.signer({ name: 'sigv4', signingName: 's3', signingRegion, properties: {} });
     if (!isPresigner(signer)) throw new TypeError('the SDK of S3 cannot sign addresses');
-    // The one of the SDK is shared.
+    // Copied: the SDK shares its own.
     const url = new URL(found.url);
     url.pathname = `${url.pathname.replace(/\/$/, '')}/${prefix}${key}`;
     const { protocol, hostname, port, pathname, host } = url;
@@ -324,7 +323,7 @@ export async function openBucket(
 
 type Redirect = NonNullable<BucketOptions['redirect']>;
 
-/** The SDK has it, but does not say so in its types. */
+/** The SDK has this method, but not in its types. */
 interface Presigner {
   presign(
     request: { readonly query: Readonly<Record<string, string>> },

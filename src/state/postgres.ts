@@ -53,6 +53,8 @@ interface PostgresOptions {
   /** For tests. Default: the clock of the server, which all its clients share. */
   readonly now?: () => Date;
   readonly onUnreadable?: RecordStore['onUnreadable'];
+  /** Called with each new reason why the server cannot be used, as of `findFault`, and with undefined once it can be again. */
+  readonly onFault?: ((reason: string | undefined) => void) | undefined;
 }
 
 interface TlsOptions {
@@ -78,6 +80,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     isShared = false,
     now,
     onUnreadable,
+    onFault,
   } = options;
   const connection: pg.ClientConfig = {
     connectionString: url,
@@ -93,6 +96,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     connection,
     schema,
     memory,
+    onFault,
     hold: isGuest ? 'none' : isShared ? 'shared' : 'alone',
   });
   let holder: Holder;
@@ -305,11 +309,13 @@ function createListener({
   connection,
   schema,
   memory,
+  onFault = () => {},
   hold,
 }: {
   readonly connection: pg.ClientConfig;
   readonly schema: string;
   readonly memory: Memory;
+  readonly onFault?: PostgresOptions['onFault'];
   readonly hold: 'none' | 'alone' | 'shared';
 }) {
   const channel = `veneer_${schema}`;
@@ -319,6 +325,12 @@ function createListener({
   let version = 0;
   let fault: string | undefined;
   const closing = new AbortController();
+
+  function note(next: string | undefined): void {
+    if (next === fault) return;
+    fault = next;
+    onFault(next);
+  }
 
   function stopListening(): void {
     heardAt = Number.NEGATIVE_INFINITY;
@@ -375,7 +387,8 @@ function createListener({
   }
 
   function held(detail = ''): RecordStoreHeld {
-    return new RecordStoreHeld(`another Veneer holds the records of the schema ${schema}${detail}`);
+    const remedy = 'stop it, name another schema, or set state.postgres.replicas for both';
+    return new RecordStoreHeld(`another Veneer holds the records of the schema ${schema}${detail}: ${remedy}`);
   }
 
   /** Nobody who had the records before may write from now on. The first of several counts for all of them. */
@@ -414,12 +427,12 @@ function createListener({
       try {
         client ??= await connect();
         forget(undefined);
-        fault = undefined;
+        note(undefined);
         waitMs = 100;
         await beat(client);
       } catch (error) {
         if (closing.signal.aborted) return;
-        fault = toError(error).message;
+        note(toError(error).message);
       }
       stopListening();
       void client?.end().catch(() => {});
@@ -520,15 +533,22 @@ function isOfServer(error: unknown): error is Error {
   return error instanceof Error && 'severity' in error;
 }
 
+/** What an operator can do about codes of the server. */
+const REFUSALS: readonly (readonly [codes: RegExp, remedy: string])[] = [
+  [/^28/, 'check the user and the password in state.postgres.url'],
+  [/^3D/, 'create it, or correct state.postgres.url'],
+  [/^(?:42501|3F)/, 'the role needs CREATE on the database, or a schema that it owns'],
+];
+
 /** By the classes of https://www.postgresql.org/docs/15/errcodes-appendix.html; addresses and credentials stay out of the message. */
 function toError(error: unknown): Error {
   if (error instanceof RecordStoreFailed || error instanceof RecordStoreHeld) return error;
   const code = codeOf(error);
   if (code === '53100') return new RecordStoreFull('the disk of the database is full', { cause: error });
-  const isRefused = /^(?:28|3D|42501|3F)/.test(code);
   const reason = isOfServer(error) ? error.message : code || 'no answer';
-  if (isRefused)
-    return new RecordStoreFailed(`the database of the records refuses Veneer: ${reason}`, { cause: error });
+  const [, remedy] = REFUSALS.find(([codes]) => codes.test(code)) ?? [];
+  if (remedy !== undefined)
+    return new RecordStoreFailed(`the database of the records refuses Veneer: ${reason}: ${remedy}`, { cause: error });
   // An error of the server about a statement is a bug of ours.
   const isAway = !isOfServer(error) || /^(?:08|53|55|57|58|25006|40)/.test(code);
   if (isAway) return new RecordStoreAway(`the database of the records does not answer (${reason})`, { cause: error });

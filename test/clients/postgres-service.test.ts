@@ -108,8 +108,20 @@ describe.skipIf(missing)(`a service on PostgreSQL${missing ? ` (${missing})` : '
     const second = await configure('two');
     const options = ['src/main.ts', '--config', second, '--listen', `127.0.0.1:${await findFreePort()}`];
     await expect(run(process.execPath, options)).rejects.toThrow(
-      'another Veneer holds the records of the schema veneer',
+      'another Veneer holds the records of the schema veneer: stop it, name another schema, or set state.postgres.replicas for both',
     );
+  });
+
+  test('is needed for a start, which says where it was looked for', async () => {
+    const port = await findFreePort();
+    const path = join(folder, 'away.yaml');
+    const url = `postgres://veneer:hush@127.0.0.1:${port}/records`;
+    await writeFile(path, JSON.stringify({ dataDir: join(folder, 'away'), state: { postgres: { url } } }));
+    const started = run(process.execPath, ['src/main.ts', '--config', path, '--listen', '127.0.0.1:0']);
+    const error = await started.catch(error => error);
+    const reason = 'the database of the records does not answer (ECONNREFUSED)';
+    expect(error.message).toContain(`${reason}: start 127.0.0.1:${port}/records, or correct state.postgres.url`);
+    expect(error.message).not.toContain('hush');
   });
 
   test('answers 503 with a reason while the database is away, continues with what needs no record, and recovers', async () => {
@@ -126,7 +138,10 @@ describe.skipIf(missing)(`a service on PostgreSQL${missing ? ` (${missing})` : '
     await waitUntil(async () =>
       expect(await readiness()).toMatchObject([
         503,
-        { parts: [{ part: 'records', fault: 'operator', status: 'DOWN' }] },
+        {
+          reason: expect.stringMatching(/^the database of the records does not answer \(/),
+          parts: [{ part: 'records', fault: 'operator', status: 'DOWN' }],
+        },
       ]),
     );
     expect(await pull(blob)).toBe(200);
@@ -138,6 +153,10 @@ describe.skipIf(missing)(`a service on PostgreSQL${missing ? ` (${missing})` : '
     await waitUntil(async () => expect(await readiness()).toMatchObject([200, { status: 'UP' }]));
     expect(await pushTag('v2')).toBe(201);
     expect(await pull('/v2/local/app/manifests/v1')).toBe(200);
-    expect(veneer.readOutput()).not.toMatch(/unhandled|internal error/i);
+    const output = veneer.readOutput();
+    expect(output).not.toMatch(/unhandled|internal error/i);
+    const { host, pathname } = new URL(postgres.url);
+    expect(output).toContain(`"server":"${host}${pathname}","reason":"the database of the records does not answer (`);
+    expect(output).toContain('the database of the records answers again');
   });
 });

@@ -318,17 +318,19 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
       'the database of the records does not answer (ECONNREFUSED)',
     );
     expect(await at(postgres.url.replace('/postgres', '/absent').replace('veneer@', 'veneer:hush@'))).toBe(
-      'the database of the records refuses Veneer: database "absent" does not exist',
+      'the database of the records refuses Veneer: database "absent" does not exist: create it, or correct state.postgres.url',
     );
     await postgres.query('CREATE ROLE reader LOGIN');
     expect(await at(postgres.url.replace('veneer@', 'reader@'))).toBe(
-      'the database of the records refuses Veneer: permission denied for database postgres',
+      'the database of the records refuses Veneer: permission denied for database postgres: the role needs CREATE on the database, or a schema that it owns',
     );
   });
 
   test('a server that goes and comes costs no acknowledged write and no restart', { timeout: 120_000 }, async () => {
     const schema = newSchema();
-    const store = await use(schema);
+    const faults: (string | undefined)[] = [];
+    const store = await open(schema, { onFault: fault => faults.push(fault) });
+    onTestFinished(() => store.close());
     const acknowledged = new Map<string, string>();
     const failures = new Set<string>();
     let isOver = false;
@@ -355,6 +357,10 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
     await Promise.all(writers);
     expect([...failures]).toEqual(['RecordStoreAway']);
     await waitUntil(async () => expect(store.findFault()).toBeUndefined());
+    // Told once for each reason, and once that it is back.
+    const told = () =>
+      faults.map(fault => fault?.replace(/^the database of the records does not answer .*/, 'away') ?? 'back');
+    await waitUntil(async () => expect(told().join(' ')).toMatch(/^(?:away )+back$/));
     for (const [key, value] of acknowledged) expect(await read(store, key)).toBe(value);
   });
 });

@@ -280,6 +280,12 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
       { AWS_SECRET_ACCESS_KEY: 'a-wrong-secret' },
       'the secret key is wrong: check AWS_ACCESS_KEY_ID',
     ],
+    [
+      'an unknown key',
+      {},
+      { AWS_ACCESS_KEY_ID: 'somebody-else' },
+      'the access key is unknown: check AWS_ACCESS_KEY_ID',
+    ],
   ])('names the remedy where it refuses: %s', async (_, options, env, message) => {
     Object.assign(process.env, env);
     onTestFinished(() => void Object.assign(process.env, OBJECT_STORE_KEY));

@@ -427,6 +427,7 @@ tokens: { ttl: 5 }
       'content: { s3: { bucket: abc, endpoint: "http://a:b@s3" } }',
       /^content\.s3\.endpoint:/,
     ],
+    ['no backend at all', 'builds: { backends: [] }', /^builds\.backends: expected at least 1 entry$/],
     ['a key twice', 'dataDir: a\ndataDir: b', /^Map keys must be unique/],
     ['a file that is too large', `#${'x'.repeat(1024 * 1024)}`, /veneer\.yaml: more than 1048576 characters/],
     ['an alias of nothing', 'dataDir: *gone', /veneer\.yaml.*gone/],

@@ -69,7 +69,8 @@ export function createCheckCondition(deps: {
     } catch (error) {
       // Readable by anyone: details only go to the log.
       log.error({ err: error }, 'not ready');
-      return [problem('records cannot be read: the log of Veneer has the cause')];
+      const faults = listFaults();
+      return (faults.length > 0 ? faults : [UNREADABLE]).map(problem);
     }
   }
 
@@ -78,6 +79,8 @@ export function createCheckCondition(deps: {
     notes: await listNotes().catch(() => []),
   });
 }
+
+const UNREADABLE = 'records cannot be read: the log of Veneer has the cause';
 
 /** A part that does not work properly. */
 export interface ReadinessProblem {

@@ -49,6 +49,18 @@ test('is alive but not ready while records cannot be read, and keeps the cause t
   expect(await ready.text()).not.toContain('secret');
 });
 
+test('names what is known to be wrong with records that cannot be read', async () => {
+  const checkReady = () => Promise.reject(new Error('secret'));
+  const health = start({
+    checkReady,
+    listFaults: () => ['the database of the records does not answer (ECONNREFUSED)'],
+  });
+  expect(await (await health.request('/health/ready')).json()).toMatchObject({
+    reason: 'the database of the records does not answer (ECONNREFUSED)',
+    parts: [{ part: 'records', status: 'DOWN', fault: 'operator' }],
+  });
+});
+
 test('is not ready while an operator has to look, and says why', async () => {
   const listFaults = () => ['the records are gone', 'the clock is wrong'];
   const health = start({ listFaults });
