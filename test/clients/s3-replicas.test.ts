@@ -51,7 +51,7 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     await writeFile(join(folder, 'layer/opt/note'), 'a note\n');
     // The first one makes the schema.
     const first = await create('a');
-    replicas = [first, ...(await Promise.all(['b', 'c'].map(create)))];
+    replicas = [first, ...(await Promise.all(['b', 'c'].map(name => create(name))))];
     balancer = await startBalancer();
     const { port } = Object(balancer.address());
     address = `127.0.0.1:${port}`;
@@ -67,7 +67,7 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     if (folder) await rm(folder, { recursive: true });
   }, 60_000);
 
-  async function create(name: string): Promise<Replica> {
+  async function create(name: string, more: object = {}): Promise<Replica> {
     const settings = {
       dataDir: join(folder, name),
       content: { s3: { endpoint: store.endpoint, bucket: store.bucket, prefix: 'fleet/', upstreams: true } },
@@ -80,6 +80,7 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
       ],
       builds: { backends: ['embedded'] },
       scrub: { every: '1m', bucket: true },
+      ...more,
     };
     const config = join(folder, `${name}.yaml`);
     await writeFile(config, JSON.stringify(settings));
@@ -309,6 +310,10 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
       expect(await read(at(1), `/v2/lab/app/blobs/${digestOf(raw)}`)).toBe(digestOf(raw));
       expect((await listObjects('content')).length).toBeGreaterThan(before);
     });
+    // What it has fetched meanwhile follows.
+    await waitUntil(async () =>
+      expect(await listObjects('content')).toContain(digestOf(layer).slice('sha256:'.length)),
+    );
   });
 
   test('tags, deletions and collections at one are true for all, and take nothing that another needs', async () => {
@@ -424,4 +429,66 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
     await rm(file);
     expect(await collect(at(0))).toMatchObject({ missing: { blobs: 1, content: [{ digest }] } });
   });
+
+  test('replicas of two workers each lose nothing where a worker is killed amid pushes, pulls and a collection', async () => {
+    const all = replicas;
+    const layer = randomBytes(3_000_000);
+    upstream.put('app', [{ mediaType: 'application/octet-stream', raw: layer }]);
+    // The collection has nothing to remove: what is on its way is spared.
+    const settings = { workers: 2, hosted: { collect: { every: 'off' } } };
+    replicas = await Promise.all(['d', 'e'].map(name => create(name, settings)));
+    onTestFinished(async () => {
+      const added = replicas;
+      replicas = all;
+      await Promise.all(added.map(({ process }) => process?.kill()));
+    });
+    // One that loses a worker before that stops.
+    for (const { process } of replicas)
+      await waitUntil(async () => expect(process?.readOutput()).toMatch(/listening on .* with 2 workers/));
+    let pushed = 0;
+    const push = async (number: number) => {
+      const repository = `local/workers-${number % 3}`;
+      const blob = randomBytes(50_000);
+      const attempt = async () => {
+        for (const each of [blob, Buffer.from('{}')]) expect(await pushBlob(undefined, repository, each)).toBe(201);
+        return pushManifest(repository, `v${number}`, [blob]);
+      };
+      // Its worker may be the one that is killed.
+      const digest = await attempt().catch(attempt);
+      pushed += 1;
+      return [
+        [`/v2/${repository}/manifests/v${number}`, digest],
+        [`/v2/${repository}/blobs/${digestOf(blob)}`, digestOf(blob)],
+      ] as const;
+    };
+    const pull = async () => {
+      const attempt = async () =>
+        expect(await read(undefined, `/v2/lab/app/blobs/${digestOf(layer)}`)).toBe(digestOf(layer));
+      await attempt().catch(attempt);
+    };
+    const pushing = Promise.all(Array.from({ length: 24 }, (_, number) => push(number)));
+    const clients = Promise.all([pushing, ...Array.from({ length: 8 }, pull)]);
+    clients.catch(() => {});
+    await waitUntil(async () => expect(pushed).toBeGreaterThan(2));
+    const collecting = collect(at(1));
+    const [victim = 0] = await listWorkers(at(0));
+    process.kill(victim, 'SIGKILL');
+    const [pushes] = await clients;
+    const acknowledged = pushes.flat();
+    await waitUntil(async () => {
+      const workers = await listWorkers(at(0));
+      expect([workers.length, workers.includes(victim)]).toEqual([2, false]);
+    });
+    for (const replica of replicas)
+      for (const [path, digest] of acknowledged) expect([path, await read(replica, path)]).toEqual([path, digest]);
+    for (const report of [await collecting, await collect(at(0))]) {
+      const lost = JSON.stringify(Object(report).missing);
+      expect(acknowledged.filter(([, digest]) => lost.includes(digest))).toEqual([]);
+    }
+  });
+
+  async function listWorkers({ process }: Replica): Promise<readonly number[]> {
+    const children = await readFile(`/proc/${process?.pid}/task/${process?.pid}/children`, 'utf8');
+    return children.trim().split(' ').map(Number);
+  }
 });

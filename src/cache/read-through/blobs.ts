@@ -4,7 +4,7 @@ import type { CallOptions } from '../../upstream/upstream.ts';
 import { type Blob, cachedBlob, readCached } from './cached.ts';
 import { isStillAccessible, type Link, type Links, repositoryKey, type UpstreamRepository } from './links.ts';
 import type { Lookup } from './manifests.ts';
-import type { Turns } from './shared-content.ts';
+import type { Turns } from './single-flight.ts';
 import { createTransfers, type TransfersDeps } from './transfers.ts';
 
 export interface Blobs {

@@ -9,7 +9,7 @@ import type { ManifestBody, ManifestOptions } from '../../upstream/upstream.ts';
 import { bestEffort, readCached } from './cached.ts';
 import { isStillAccessible, type Link, type Links, repositoryKey, type UpstreamRepository } from './links.ts';
 import type { NegativeCache } from './negative-cache.ts';
-import type { Turns } from './shared-content.ts';
+import type { Turns } from './single-flight.ts';
 import { createSingleFlight } from './single-flight.ts';
 
 export interface Manifests {

@@ -1,14 +1,13 @@
 // Content of upstreams that several caches share through a bucket: what one of them has fetched, the others have from there. The bucket
 // saves fetches, and nothing more: where it is away, or an object is gone, content is fetched as without it.
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { ContentStore, VerifiedFile } from '../../content/store.ts';
+import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
-import { isTransient, type Locks } from '../../state/store.ts';
 
 interface SharedContentDeps {
   /** Of this machine. */
   readonly cache: ContentStore;
-  readonly shared: Pick<ContentStore, 'find' | 'open' | 'read'> & {
+  readonly shared: Pick<ContentStore, 'find' | 'open' | 'read' | 'ingest'> & {
     readonly locate?: ContentStore['locate'];
     /** Stores a verified file as well: it stays where it is. */
     store(file: VerifiedFile): Promise<void>;
@@ -25,6 +24,8 @@ const SMALL_BYTES = 1024 * 1024;
 
 /** How long a store that did not answer is left alone. */
 const AWAY_MS = 10_000;
+/** How much of what was cached meanwhile is copied later. */
+const MAX_MISSED = 1_000;
 
 /** The content of both, as one store. Only the cache is closed with it, and content is only deleted there. */
 export function createSharedContent({
@@ -34,11 +35,16 @@ export function createSharedContent({
   waitMs = SHARED_WAIT_MS,
 }: SharedContentDeps): ContentStore {
   let awayUntil = Number.NEGATIVE_INFINITY;
+  /** Content of the cache that the shared store did not get. */
+  const missed = new Map<Digest, number>();
+  let isCopying = false;
 
   async function unlessAway<T>(work: () => Promise<T>): Promise<T | undefined> {
     if (performance.now() < awayUntil) return undefined;
     try {
-      return await work();
+      const result = await work();
+      if (missed.size > 0) void copyMissed();
+      return result;
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error;
       awayUntil = performance.now() + AWAY_MS;
@@ -63,9 +69,29 @@ export function createSharedContent({
     return found.finally(() => clearTimeout(running));
   }
 
-  function copyElsewhere(file: VerifiedFile): Promise<void> {
-    const store = () => shared.store(file);
-    return file.size > SMALL_BYTES ? unlessAway(store) : inTime(store);
+  async function copyElsewhere(file: VerifiedFile): Promise<void> {
+    const store = () => shared.store(file).then(() => true);
+    const isStored = await (file.size > SMALL_BYTES ? unlessAway(store) : inTime(store));
+    if (!isStored && missed.size < MAX_MISSED) missed.set(file.digest, file.size);
+  }
+
+  /** Until the store is away again. Never rejects: what others ask for until then is fetched once more, and copied. */
+  async function copyMissed(): Promise<void> {
+    if (isCopying) return;
+    isCopying = true;
+    for (const [digest, size] of missed) {
+      const isDone = await unlessAway(() => copyCached(digest, size)).catch(() => true);
+      if (!isDone) break;
+      missed.delete(digest);
+    }
+    isCopying = false;
+  }
+
+  async function copyCached(digest: Digest, size: number): Promise<true> {
+    // It may have been evicted.
+    const cached = await cache.open(digest);
+    if (cached) await shared.ingest(cached, { digest, size }).done;
+    return true;
   }
 
   return {
@@ -81,49 +107,5 @@ export function createSharedContent({
       (await cache.read(digest, maxBytes)) ?? (await inTime(() => shared.read(digest, maxBytes))),
     locate: digest => inTime(async () => shared.locate?.(digest)),
     ingest: (body, expected, options) => cache.ingest(body, expected, { ...options, copyElsewhere }),
-  };
-}
-
-/** Turns of processes at fetching the same content: whoever waited finds what the one before has stored. */
-export interface Turns {
-  /**
-   * Waits for a turn; the function that it returns ends it. After half a minute, and where the records of the turns are away, it goes on
-   * without one. Throws the signal's reason.
-   */
-  take(key: string, signal?: AbortSignal): Promise<() => void>;
-}
-
-/** Well under the minute after which proxies and clients give up. A turn whose process has died ends after half of it. */
-const WAIT_MS = 30_000;
-
-/** While `isAway`, nobody waits for records that do not answer. */
-export function createTurns(
-  locks: Pick<Locks, 'withLock'>,
-  { waitMs = WAIT_MS, isAway = () => false }: { readonly waitMs?: number; readonly isAway?: () => boolean } = {},
-): Turns {
-  return {
-    async take(key, signal) {
-      if (isAway()) return () => {};
-      const { promise: over, resolve: end } = Promise.withResolvers<void>();
-      const begun = Promise.withResolvers<void>();
-      locks
-        .withLock(`fetch/${key}`, () => {
-          begun.resolve();
-          return over;
-        })
-        .catch(error => (isTransient(error) ? begun.resolve() : begun.reject(error)));
-      const left = new AbortController();
-      const signals = signal ? [signal, left.signal] : [left.signal];
-      try {
-        await Promise.race([begun.promise, sleep(waitMs, undefined, { signal: AbortSignal.any(signals) })]);
-        return end;
-      } catch (error) {
-        // A turn that comes later ends at once.
-        end();
-        throw signal?.aborted ? signal.reason : error;
-      } finally {
-        left.abort();
-      }
-    },
   };
 }

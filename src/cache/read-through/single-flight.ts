@@ -1,4 +1,6 @@
-// Single flight: concurrent calls for the same key share one run and its result.
+// Single flight: concurrent calls for the same key share one run and its result; processes take turns.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isTransient, type Locks } from '../../state/store.ts';
 import { untilAborted } from '../../upstream/waiting.ts';
 
 /**
@@ -51,5 +53,49 @@ export function createSingleFlight<T>(): SingleFlight<T> {
     function onAbort(): void {
       if (signal) leave(key, joined, signal.reason);
     }
+  };
+}
+
+/** Turns of processes at fetching the same content: whoever waited finds what the one before has stored. */
+export interface Turns {
+  /**
+   * Waits for a turn; the function that it returns ends it. After half a minute, and where the records of the turns are away, it goes on
+   * without one. Throws the signal's reason.
+   */
+  take(key: string, signal?: AbortSignal): Promise<() => void>;
+}
+
+/** Well under the minute after which proxies and clients give up. A turn whose process has died ends after half of it. */
+const WAIT_MS = 30_000;
+
+/** While `isAway`, nobody waits for records that do not answer. */
+export function createTurns(
+  locks: Pick<Locks, 'withLock'>,
+  { waitMs = WAIT_MS, isAway = () => false }: { readonly waitMs?: number; readonly isAway?: () => boolean } = {},
+): Turns {
+  return {
+    async take(key, signal) {
+      if (isAway()) return () => {};
+      const { promise: over, resolve: end } = Promise.withResolvers<void>();
+      const begun = Promise.withResolvers<void>();
+      locks
+        .withLock(`fetch/${key}`, () => {
+          begun.resolve();
+          return over;
+        })
+        .catch(error => (isTransient(error) ? begun.resolve() : begun.reject(error)));
+      const left = new AbortController();
+      const signals = signal ? [signal, left.signal] : [left.signal];
+      try {
+        await Promise.race([begun.promise, sleep(waitMs, undefined, { signal: AbortSignal.any(signals) })]);
+        return end;
+      } catch (error) {
+        // A turn that comes later ends at once.
+        end();
+        throw signal?.aborted ? signal.reason : error;
+      } finally {
+        left.abort();
+      }
+    },
   };
 }

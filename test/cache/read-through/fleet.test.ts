@@ -4,11 +4,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { createBlobs } from '../../../src/cache/read-through/blobs.ts';
 import { createLinks, createSharedLinks, isAway } from '../../../src/cache/read-through/links.ts';
 import { createManifests } from '../../../src/cache/read-through/manifests.ts';
-import { createSharedContent, createTurns } from '../../../src/cache/read-through/shared-content.ts';
+import { createSharedContent } from '../../../src/cache/read-through/shared-content.ts';
+import { createTurns } from '../../../src/cache/read-through/single-flight.ts';
 import { createTags } from '../../../src/cache/read-through/tags.ts';
 import { createDiskStore, type DiskStore } from '../../../src/content/disk.ts';
 import type { VerifiedFile } from '../../../src/content/store.ts';
@@ -73,6 +74,7 @@ const shared: Parameters<typeof createSharedContent>[0]['shared'] = {
     await useShared();
     return (await sharedStore.find(digest)) && `https://s3.example/${digest}`;
   },
+  ingest: (...content) => sharedStore.ingest(...content),
   async store({ path }: VerifiedFile) {
     await useShared();
     await sharedStore.put(await readFile(path));
@@ -298,6 +300,30 @@ describe('a shared store', () => {
     const locks = createSharedLocks({ store: { ...records, write: away } });
     records = { ...records, write: away, put: away, get: away, locks };
     expect(await pull(await createReplica())).toBe(layerDigest);
+  });
+
+  test('gets what was cached while it was away as soon as it answers', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    useShared = () => {
+      throw new RegistryError('UNAVAILABLE', 'it does not answer', { status: 503 });
+    };
+    const replica = await createReplica();
+    putTag(old);
+    await resolve(replica);
+    await pull(replica);
+    await isShared();
+    useShared = () => {};
+    vi.advanceTimersByTime(10_000);
+    expect(await sharedStore.find(layerDigest)).toBeUndefined();
+    putTag(moved);
+    nowMs += 6 * MINUTE;
+    await resolve(replica);
+    await expect.poll(() => sharedStore.find(layerDigest)).toEqual({ size: layer.length });
+    await expect.poll(() => sharedStore.find(digestOf(old))).toBeDefined();
+    const second = await createReplica();
+    expect(await pull(second)).toBe(layerDigest);
+    expect(fetches()).toHaveLength(1);
   });
 
   test('that is silent is waited for once, and not for long', async () => {
