@@ -49,11 +49,34 @@ export async function createQuota({
   });
   const turns = createProcessLocks();
 
-  /** Uploads in progress, at their current or announced size. */
+  const { uploads } = createHostedRecords(records);
+
+  /** Uploads in progress, at their current or announced size: those that this process has received bytes of. */
   const growing = new Map<string, { readonly repository: string; readonly bytes: number }>();
+  let pruneAt = MANY_UPLOADS;
 
   function growingBytes(matches: (repository: string) => boolean): number {
     return [...growing.values()].reduce((sum, { repository, bytes }) => sum + (matches(repository) ? bytes : 0), 0);
+  }
+
+  /** Other processes may have ended some. */
+  async function forgetEnded(): Promise<void> {
+    if (!records.locks.areShared) return;
+    for (const id of [...growing.keys()]) if (!(await uploads.has(id))) growing.delete(id);
+    pruneAt = Math.max(MANY_UPLOADS, 2 * growing.size);
+  }
+
+  async function admitGrowth(repository: string, bytes: number, id: string): Promise<void> {
+    const limits = quotasOf(repository);
+    const before = growing.get(id)?.bytes ?? 0;
+    if (bytes <= before || limits.length === 0) return;
+    const linked = await Promise.all(limits.map(({ name }) => usage.ofQuota(name)));
+    // No other upload interleaves from here on: of many uploads, those that fit are admitted.
+    for (const [at, { name, maxBytes, matches }] of limits.entries()) {
+      const usedBytes = (linked[at] ?? 0) + growingBytes(matches) - before;
+      if (usedBytes + bytes > maxBytes) throw refusal(name, { usedBytes, askedBytes: bytes, maxBytes });
+    }
+    growing.set(id, { repository, bytes });
   }
 
   function admit(repository: string, bytes: number, used: ReadonlyMap<string, number>): void {
@@ -66,16 +89,14 @@ export async function createQuota({
 
   return {
     async admitUpload(repository, bytes, id) {
-      const limits = quotasOf(repository);
-      const before = growing.get(id)?.bytes ?? 0;
-      if (bytes <= before || limits.length === 0) return;
-      const linked = await Promise.all(limits.map(({ name }) => usage.ofQuota(name)));
-      // No other upload interleaves from here on: of many uploads, those that fit are admitted.
-      for (const [at, { name, maxBytes, matches }] of limits.entries()) {
-        const usedBytes = (linked[at] ?? 0) + growingBytes(matches) - before;
-        if (usedBytes + bytes > maxBytes) throw refusal(name, { usedBytes, askedBytes: bytes, maxBytes });
+      if (growing.size >= pruneAt) await forgetEnded();
+      try {
+        await admitGrowth(repository, bytes, id);
+      } catch (error) {
+        if (!records.locks.areShared || !(error instanceof RegistryError)) throw error;
+        await forgetEnded();
+        await admitGrowth(repository, bytes, id);
       }
-      growing.set(id, { repository, bytes });
     },
     endUpload: id => void growing.delete(id),
     account(repository, bytes, write) {
@@ -91,6 +112,9 @@ export async function createQuota({
     },
   };
 }
+
+/** Where other processes end uploads, too, those that they have ended are forgotten at this number. */
+const MANY_UPLOADS = 1_000;
 
 interface Refused {
   readonly usedBytes: number;

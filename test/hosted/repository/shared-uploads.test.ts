@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createBucketStore } from '../../../src/cache/read-through/bucket-store.ts';
 import { createGarbageCollector, type GarbageCollector } from '../../../src/hosted/gc/collector.ts';
+import { createQuota } from '../../../src/hosted/quota.ts';
 import { createHostedRepositories, type HostedRepositories } from '../../../src/hosted/repositories.ts';
 import { createSharedUploads } from '../../../src/hosted/repository/shared-uploads.ts';
 import { createHostedStore, type HostedOptions } from '../../../src/hosted/store.ts';
@@ -46,10 +47,12 @@ afterEach(async () => {
 
 const now = () => new Date(Date.now() + offset);
 
+const withLocks = (): RecordStore => ({ ...records, locks: createSharedLocks({ store: records, pollMs: 3 }) });
+
 async function open(options: Partial<HostedOptions> = {}): Promise<Replica> {
   const place = await openPlace();
   const { directory } = place;
-  const own = { ...records, locks: createSharedLocks({ store: records, pollMs: 3 }) };
+  const own = withLocks();
   const content = createBucketStore({
     ...{ bucket, folder: 'hosted', cache: place.store, memory: createMemory() },
     onDamaged() {},
@@ -239,6 +242,24 @@ test('counts those that another has ended no longer', async () => {
   await expect
     .poll(() => first.hosted.uploads.start(NAME).then(() => 'begun', String), { timeout: 5000 })
     .toBe('begun');
+  for (const { place } of [first, second]) await place.close();
+});
+
+test.each([
+  ['finished', (b: Replica, id: string) => b.hosted.uploads.finish(NAME, id, digest)],
+  ['cancelled', (b: Replica, id: string) => b.hosted.uploads.cancel(NAME, id)],
+])('counts for a quota no longer once another has %s it', async (_, end) => {
+  const records = withLocks();
+  const limits = [{ repositories: ['local/**'], maxBytes: content.byteLength }];
+  const first = await open({ quota: await createQuota({ records, limits }) });
+  const second = await open({ quota: await createQuota({ records, limits }) });
+  const { id } = await first.hosted.uploads.start(NAME);
+  await first.hosted.uploads.append(NAME, id, chunk(content));
+  const other = (await first.hosted.uploads.start(NAME)).id;
+  await expect(first.hosted.uploads.append(NAME, other, chunk(content))).rejects.toMatchObject({ code: 'DENIED' });
+  await end(second, id);
+  await second.hosted.blobs.delete(NAME, digest).catch(() => {});
+  expect(await first.hosted.uploads.append(NAME, other, chunk(content))).toMatchObject({ size: content.byteLength });
   for (const { place } of [first, second]) await place.close();
 });
 
