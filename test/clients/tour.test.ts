@@ -1,5 +1,6 @@
 // A stranger's first hour: a clone, the two commands of the README by the npm of the machine and as nobody, and the mistakes of a newcomer, each
 // of which ends in a message that says what is wrong, where, and what helps.
+import { existsSync } from 'node:fs';
 import { chown, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
@@ -72,6 +73,30 @@ describe.skipIf(missing)(`a stranger${missing ? ` (${missing})` : ''}`, () => {
   test('and an image of their own by one more', async () => {
     const printed = await type('augment', 'lab/team/app:1', '--env', 'GREETING=hello');
     expect(printed).toMatch(/\/wt\/[0-9a-f]+\/team\/app:1$/m);
+  });
+
+  test('and stops it by a signal to npm alone, which has a shell below it', async () => {
+    const other = `127.0.0.1:${await findFreePort()}`;
+    const data = join(folder, 'data-to-stop');
+    const [command = '', ...args] = asNobody('npm', 'start', '--', '--listen', other, '--data-dir', data);
+    const started = await startProcess(command, args, {
+      cwd: clone,
+      env: environment(),
+      checkReady: () => checkUrl(`http://${other}/health/ready`),
+    });
+    const [, pid] = /"pid":(\d+)/.exec(started.readOutput()) ?? [];
+    await started.stop();
+    const isGone = () => !existsSync(`/proc/${pid}`);
+    const isClosed = () =>
+      checkUrl(`http://${other}/health/ready`).then(
+        () => false,
+        () => true,
+      );
+    try {
+      expect([Number(pid) > 0, isGone(), await isClosed()]).toEqual([true, true, true]);
+    } finally {
+      if (!isGone()) process.kill(Number(pid), 'SIGKILL');
+    }
   });
 
   describe('who makes a mistake at the start, reads of', () => {
