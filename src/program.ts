@@ -33,7 +33,7 @@ import type { Config } from './config/schema.ts';
 import { createConnections, type DroppedConnections } from './http/middleware/connections.ts';
 import { createTlsListener, TlsFault, type TlsListener } from './http/middleware/tls.ts';
 import { DirectoryLocked, FATAL_REPORT, markCrash, StateFault } from './state/data-directory.ts';
-import { RecordStoreHeld } from './state/postgres.ts';
+import { RecordStoreHeld } from './state/postgres-connection.ts';
 import { RecordStoreAway, RecordStoreFailed, RecordStoreFull } from './state/store.ts';
 
 /** In characters. Above the command, which runs while this module is evaluated. */

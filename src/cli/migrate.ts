@@ -8,7 +8,7 @@ import { Command, Option } from 'commander';
 import { createAcknowledged, readAcknowledged, type ServiceStore } from '../state/acknowledged.ts';
 import { StateFault } from '../state/data-directory.ts';
 import { beginMigration, type Copied, copyAll, endMigration, MigrationRefused } from '../state/migration.ts';
-import { RecordStoreHeld } from '../state/postgres.ts';
+import { RecordStoreHeld } from '../state/postgres-connection.ts';
 import { createSqliteStore, type SqliteStore } from '../state/sqlite.ts';
 import { RecordStoreAway, RecordStoreFailed, RecordStoreFull } from '../state/store.ts';
 import { own } from './backup.ts';

@@ -4,11 +4,10 @@ import { z } from 'zod';
 import { accessSchema } from './access-schema.ts';
 import { buildsSchema } from './builds-schema.ts';
 import { cacheSchema } from './cache-schema.ts';
-import { eventsSchema } from './events-schema.ts';
 import { hostedSchema } from './hosted-schema.ts';
 import { nodeSelectors } from './kubernetes-schema.ts';
 import { ruleDigestsSchema, rulesSchema } from './rules-schema.ts';
-import { scansSchema } from './scans-schema.ts';
+import { eventsSchema, scansSchema } from './services-schema.ts';
 import { isRegistryHost, upstreamsSchema } from './upstream-schema.ts';
 import {
   duration,

@@ -31,14 +31,11 @@ export function createConsole({ show, sessions, body, ...deps }: ConsoleDeps): H
   if (sessions) app.route('/', createLogin({ sessions, show, body }));
   const overview = createOverview(deps);
   const pages = { ...deps, show, body };
-  app.route('/', createBuildList(pages));
-  app.route('/', createStoragePages(pages));
-  app.route('/', createTokenPages(pages));
-  app.route('/', createRulePages(pages));
-  app.route('/', createMakePages(pages));
-  app.route('/', createMirrorPages(pages));
+  const ofContent = [createBuildList, createStoragePages, createTokenPages];
+  for (const create of [...ofContent, createRulePages, createMakePages, createMirrorPages])
+    app.route('/', create(pages));
   app.get('/console', async c => show(c, await overview(c)));
-  // Of all others it is no route.
+  // Other clients get a 404 there.
   app.use('/', async (c, next) => (c.req.method === 'GET' && wantsPage(c) ? c.redirect('/console') : next()));
   return app;
 }

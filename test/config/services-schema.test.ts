@@ -1,6 +1,6 @@
 // The key `events`.
 import { expect, test } from 'vitest';
-import { eventsSchema } from '../../src/config/events-schema.ts';
+import { eventsSchema } from '../../src/config/services-schema.ts';
 
 const schema = eventsSchema({ URL: 'https://user:hunter2@hook.example/a', AUTHORIZATION: 'Bearer hunter2' });
 const endpoint = { name: 'hook', url: 'http://127.0.0.1:9000/' };
