@@ -293,7 +293,6 @@ async function openAll(
       records,
       readVersion: recording.version,
       memory,
-      onUsed: caching.content.use,
       access,
       registryEvents,
       building,

@@ -56,7 +56,6 @@ import { createTokensApi } from '../http/wave/tokens-api.ts';
 import { createPullCount, createUsageApi } from '../http/wave/usage-api.ts';
 import { createValidateCreds } from '../http/wave/validate-creds.ts';
 import type { Memory } from '../memory.ts';
-import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import { originName } from '../pull/origin.ts';
@@ -112,8 +111,6 @@ interface RoutesDeps extends PullingParts {
   /** Changes whenever any record does: see RecordStore. */
   readonly readVersion: () => number | undefined;
   readonly memory: Memory;
-  /** Called for cached content that is served from memory. */
-  readonly onUsed: (digest: Digest) => void;
   readonly hosted: HostedRepositories;
   readonly collector: GarbageCollector;
   readonly cacheAdmin: CacheAdmin;
@@ -178,11 +175,11 @@ export function createRoutes(app: Hono, deps: RoutesDeps): ReadyManifests | unde
 
 /** Undefined where upstreams receive the credentials of clients, or a webhook receives every pull. */
 function createReady(deps: RoutesDeps, findAddress: FindAddress): ReadyManifests | undefined {
-  const { config, access, rules, memory, onUsed, uptimeMs, observer } = deps;
+  const { config, access, rules, memory, uptimeMs, observer } = deps;
   const hearsPulls = config.events.endpoints.some(({ on }) => on.includes('pull'));
   if (deps.sealed || hearsPulls) return undefined;
   return createReadyManifests({
-    ...{ access, rules, onUsed, uptimeMs, version: deps.readVersion, findAddress },
+    ...{ access, rules, uptimeMs, version: deps.readVersion, findAddress },
     ...{ onBegin: observer.onBegin, onEnd: observer.onEnd },
     ready: memory.openCache({ weigh: weighReady }),
     heads: memory.openCache({ weigh: weighKnown }),

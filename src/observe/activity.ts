@@ -1,6 +1,5 @@
 // Activity since the start, in memory only: pulls, cache results, and the health of each upstream. Shown in the console and by `veneer
 // status`.
-import { isDigest } from '../oci/digest.ts';
 import type { CacheResult, RequestEnd, RequestFacts } from './request.ts';
 
 export interface Activity {
@@ -77,7 +76,8 @@ export function createActivityLog(configured: Iterable<string>, now: () => Date)
       for (const rule of appliedRules) rules.set(rule, (rules.get(rule) ?? 0) + 1);
       if (cache) found[cache] += 1;
       if (status < 400 && reference !== undefined && path.includes('/manifests/')) {
-        if (isDigest(reference)) pullsByDigest += 1;
+        // A tag has no colon, and what is neither was not found.
+        if (reference.includes(':')) pullsByDigest += 1;
         else pulls += 1;
       }
       if (name === undefined || !error || !isFailure(status)) return;

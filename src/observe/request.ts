@@ -30,6 +30,8 @@ export interface RequestFacts {
   readonly address: string | undefined;
   /** From performance.now(). */
   readonly startedAt: number;
+  /** Facts that differ from these in nothing but id, trace and start: what was made of them serves again. */
+  readonly like: RequestFacts | undefined;
   /** `registry/repository`, once admission has found it. */
   repository: string | undefined;
   /** The requested tag or digest. */
@@ -102,6 +104,7 @@ export function beginRequest({ method, path, route, address, header }: NewReques
     userAgent: userAgent === undefined ? undefined : printableAscii(userAgent.slice(0, MAX_USER_AGENT)),
     address,
     startedAt: performance.now(),
+    like: undefined,
     repository: undefined,
     reference: undefined,
     caller: undefined,
@@ -114,6 +117,11 @@ export function beginRequest({ method, path, route, address, header }: NewReques
     upstreamMs: 0,
     heldMs: 0,
   };
+}
+
+/** Facts of another request that equals one. `startedAt` is from performance.now(). */
+export function repeatRequest(like: RequestFacts, startedAt: number): RequestFacts {
+  return { ...like, id: randomUUID(), startedAt, like };
 }
 
 /** Facts for background work: its upstream requests count for no client's request. */
@@ -181,17 +189,21 @@ interface DirectLog {
 }
 
 export function createAccessLog(log: Logger, { format = 'json', direct }: AccessLogOptions = {}): WriteAccessLog {
+  const formatFields = createFormatFields();
   const base = direct === undefined ? '' : fieldsOf(direct.base);
+  const starts = {
+    info: `{"level":${log.levels.values.info},"time":`,
+    warn: `{"level":${log.levels.values.warn},"time":`,
+  };
   return (facts, end) => {
     // Failures on our side are logged as warnings.
     const level = end.status >= 500 ? 'warn' : 'info';
     if (!log.isLevelEnabled(level)) return;
     if (direct && format === 'json') {
-      const own = `"level":${log.levels.values[level]},"time":${Date.now()}`;
-      direct.write(`{${own}${base}${formatFields(facts, end)},"msg":"request"}\n`);
+      direct.write(`${starts[level]}${Date.now()}${base}${formatFields(facts, end)},"msg":"request"}\n`);
       return;
     }
-    const line = describe(facts, end);
+    const line: Line = JSON.parse(`{${formatFields(facts, end).slice(1)}}`);
     if (format === 'pretty') log[level](formatLine(line));
     else log[level](line, 'request');
   };
@@ -203,11 +215,42 @@ function fieldsOf(fields: object): string {
   return inner === '' ? '' : `,${inner}`;
 }
 
-/** The fields of `describe` as JSON, in two thirds of the time that an object and its encoding take. */
-function formatFields(facts: RequestFacts, end: RequestEnd): string {
-  let json = `,"method":${quote(facts.method)},"path":${quote(facts.path)},"status":${end.status}`;
-  json += `,"durationMs":${tenths(end.durationMs)},"requestId":${quote(facts.id)}`;
-  if (facts.traceId !== undefined) json += `,"traceId":${quote(facts.traceId)}`;
+/** The fields of a line as JSON, each with a comma in front, in less than half of the time that an object and its encoding take. */
+function createFormatFields(): (facts: RequestFacts, end: RequestEnd) => string {
+  /** Of facts that others are like. */
+  const known = new WeakMap<RequestFacts, OwnFields>();
+
+  function ownFields(facts: RequestFacts): OwnFields {
+    const { like } = facts;
+    const before = like && known.get(like);
+    if (before) return before;
+    const own = formatOwn(facts);
+    if (like) known.set(like, own);
+    return own;
+  }
+
+  return (facts, end) => {
+    const { first, last } = ownFields(facts);
+    // Ids need no escape: clients' own have been checked.
+    let json = `${first}${end.status},"durationMs":${tenths(end.durationMs)},"requestId":"${facts.id}"`;
+    if (facts.traceId !== undefined) json += `,"traceId":"${facts.traceId}"`;
+    json += last;
+    if (end.bytesSent !== undefined) json += `,"bytesSent":${end.bytesSent}`;
+    if (end.bytesReceived !== undefined) json += `,"bytesReceived":${end.bytesReceived}`;
+    if (end.isAborted) json += ',"aborted":true';
+    if (facts.error) json += fieldsOf({ error: facts.error.code, reason: facts.error.message });
+    return json;
+  };
+}
+
+/** The fields that are the same for all requests that are alike: before the status, and after the ids. */
+interface OwnFields {
+  readonly first: string;
+  readonly last: string;
+}
+
+function formatOwn(facts: RequestFacts): OwnFields {
+  let json = '';
   if (facts.address !== undefined) json += `,"address":${quote(facts.address)}`;
   if (facts.caller !== undefined) json += `,"caller":${quote(facts.caller)}`;
   if (facts.action) json += fieldsOf({ action: facts.action.name, target: facts.action.target });
@@ -219,11 +262,7 @@ function formatFields(facts: RequestFacts, end: RequestEnd): string {
   if (facts.upstream !== undefined)
     json += `,"upstream":${quote(facts.upstream)},"upstreamMs":${tenths(facts.upstreamMs)}`;
   if (facts.heldMs > 0) json += `,"heldMs":${tenths(facts.heldMs)}`;
-  if (end.bytesSent !== undefined) json += `,"bytesSent":${end.bytesSent}`;
-  if (end.bytesReceived !== undefined) json += `,"bytesReceived":${end.bytesReceived}`;
-  if (end.isAborted) json += ',"aborted":true';
-  if (facts.error) json += fieldsOf({ error: facts.error.code, reason: facts.error.message });
-  return json;
+  return { first: `,"method":${quote(facts.method)},"path":${quote(facts.path)},"status":`, last: json };
 }
 
 const NEEDS_NO_ESCAPE = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
@@ -232,43 +271,12 @@ function quote(text: string): string {
   return NEEDS_NO_ESCAPE.test(text) ? `"${text}"` : JSON.stringify(text);
 }
 
-type Line = ReturnType<typeof describe>;
-
-/** Undefined fields are omitted. */
-function describe(facts: RequestFacts, end: RequestEnd) {
-  return {
-    method: facts.method,
-    path: facts.path,
-    status: end.status,
-    durationMs: tenths(end.durationMs),
-    requestId: facts.id,
-    traceId: facts.traceId,
-    address: facts.address,
-    caller: facts.caller,
-    action: facts.action?.name,
-    target: facts.action?.target,
-    userAgent: facts.userAgent,
-    repository: facts.repository,
-    reference: facts.reference,
-    cache: facts.cache,
-    augmented: facts.isAugmented || undefined,
-    upstream: facts.upstream,
-    upstreamMs: facts.upstream === undefined ? undefined : tenths(facts.upstreamMs),
-    heldMs: facts.heldMs > 0 ? tenths(facts.heldMs) : undefined,
-    bytesSent: end.bytesSent,
-    bytesReceived: end.bytesReceived,
-    aborted: end.isAborted || undefined,
-    error: facts.error?.code,
-    reason: facts.error?.message,
-  };
-}
+type Line = Readonly<Record<string, unknown>>;
 
 /** `GET /v2/library/alpine/manifests/3 200 1.2ms cache=hit …`, with values that have spaces in quotes. */
 function formatLine({ method, path, status, durationMs, ...rest }: Line): string {
-  const fields = Object.entries(rest).flatMap(([name, value]) =>
-    value === undefined ? [] : [`${name}=${quoteIfNeeded(String(value))}`],
-  );
-  return [method, quoteIfNeeded(path), status, `${durationMs}ms`, ...fields].join(' ');
+  const fields = Object.entries(rest).map(([name, value]) => `${name}=${quoteIfNeeded(String(value))}`);
+  return [method, quoteIfNeeded(String(path)), status, `${durationMs}ms`, ...fields].join(' ');
 }
 
 function quoteIfNeeded(text: string): string {

@@ -6,14 +6,14 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Context } from 'hono';
 import { type Access, type Caller, isBuild, subjectOf } from '../../access/access.ts';
-import { beginRequest, type RequestFacts } from '../../observe/request.ts';
+import { beginRequest, type RequestFacts, repeatRequest } from '../../observe/request.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
 import { type Origin, originName } from '../../pull/origin.ts';
 import type { Rules } from '../../rules/rules.ts';
 import { callerOf } from '../middleware/authentication.ts';
 import type { AnswersFirst } from '../middleware/connections.ts';
 import { INERT } from '../middleware/pages.ts';
-import { type Repeated, takeReceived } from '../middleware/pipelining.ts';
+import { createFormatDate, type Repeated, takeReceived } from '../middleware/pipelining.ts';
 import { type FindAddress, nameOf, type OnBegin, type OnEnd, redactPath, watchEnd } from '../middleware/request-log.ts';
 
 /** `answer` and `repeat` answer requests whose response is cached. */
@@ -40,15 +40,19 @@ interface State {
 }
 
 interface ReadyManifest extends State {
-  /** The full name of the repository. */
-  readonly repository: string;
-  readonly digest: Digest;
+  readonly about: About;
   /** Names and values alternate, as in rawHeaders. */
   readonly headers: string[];
   /** The same as they are sent, after the status. */
   readonly head: string;
   /** The body as latin1: Node joins a string with the headers and sends both in one write. */
   readonly body: string;
+}
+
+interface About {
+  /** The full name of the repository. */
+  readonly repository: string;
+  readonly digest: Digest;
   /** Whether rules changed it, and which ones. */
   readonly isAugmented: boolean;
   readonly appliedRules: readonly string[];
@@ -58,6 +62,19 @@ interface ReadyManifest extends State {
 interface Known {
   readonly question: Question;
   readonly header: Header;
+  /** The last one that was known by its head. */
+  last?: LastKnown;
+}
+
+interface LastKnown {
+  /** The address of the connection. */
+  readonly remote: string | undefined;
+  /** As it is in the key. */
+  readonly caller: string;
+  /** In the cache. */
+  readonly key: string;
+  readonly about: About;
+  readonly facts: RequestFacts;
 }
 
 type Header = (name: string) => string | undefined;
@@ -71,6 +88,7 @@ interface Cache<V> {
 
 export const MANIFEST_ROUTE = '/v2/:name{.+}/manifests/:reference';
 
+/** The routes note each use of content, for its eviction: at least this often. */
 const MAX_AGE_MS = 1000;
 /** The overhead of an entry besides its body, in bytes. */
 const ENTRY_BYTES = 2000;
@@ -92,7 +110,6 @@ export function createReadyManifests({
   heads,
   keepAliveMs,
   findAddress,
-  onUsed,
   onBegin,
   onEnd,
   uptimeMs = () => performance.now(),
@@ -108,8 +125,6 @@ export function createReadyManifests({
   readonly keepAliveMs: number;
   /** The address of the client behind trusted proxies, as the routes find it. */
   readonly findAddress: FindAddress;
-  /** Called for each manifest that is served. */
-  readonly onUsed: (digest: Digest) => void;
   readonly onBegin?: OnBegin | undefined;
   readonly onEnd: OnEnd;
   /** Default: a clock that is never set. */
@@ -141,28 +156,36 @@ export function createReadyManifests({
     return beginRequest({ method, path: redactPath(url), route: MANIFEST_ROUTE, address, header });
   }
 
-  /** Undefined where nothing is ready for the caller. The facts are complete then. */
-  async function findFor(question: Question, facts: RequestFacts): Promise<ReadyManifest | undefined> {
-    const caller = await identify(question, facts.address);
-    const known = caller && find(keyOf(question, caller));
-    if (!known || !access.isAllowed(caller, 'pull', known.repository)) return undefined;
-    facts.repository = known.repository;
-    facts.reference = known.digest;
-    facts.caller = nameOf(caller);
-    facts.isAugmented = known.isAugmented;
-    facts.appliedRules = known.appliedRules;
-    facts.cache = 'hit';
-    return known;
+  /** Undefined where nothing is ready, or the caller may not pull it. */
+  function findFor(caller: Caller, key: string): ReadyManifest | undefined {
+    const known = find(key);
+    return known && access.isAllowed(caller, 'pull', known.about.repository) ? known : undefined;
   }
 
-  async function repeatKnown({ question, header }: Known, socket: Socket): Promise<Repeated | undefined> {
-    const facts = begin(question, socket.remoteAddress, header);
-    const known = await findFor(question, facts);
-    if (!known || !socket.writable) return undefined;
+  async function repeatKnown(known: Known, socket: Socket): Promise<Repeated | undefined> {
+    const startedAt = performance.now();
+    const { question, header, last } = known;
+    const { remoteAddress: remote } = socket;
+    const address = last?.remote === remote ? last?.facts.address : findAddress(remote, header);
+    const caller = await identify(question, address);
+    if (!caller) return undefined;
+    const kind = describeForKey(caller);
+    const isSame = last !== undefined && last.remote === remote && last.caller === kind;
+    const key = isSame ? last.key : keyOf(question, caller);
+    const manifest = findFor(caller, key);
+    if (!manifest || !socket.writable) return undefined;
+    const { about } = manifest;
+    const isLike = isSame && last.about === about;
+    const facts = isLike ? last.facts : { ...begin(question, remote, header), ...factsOf(about, caller) };
+    if (!isLike) known.last = { remote, caller: kind, key, about, facts };
+    return send(socket, { manifest, question, facts: repeatRequest(facts, startedAt) });
+  }
+
+  /** Resolves when it was written. */
+  function send(socket: Socket, { manifest, question, facts }: Sent): Promise<Repeated> {
     onBegin?.(facts, undefined);
-    const head = `${known.head}X-Request-Id: ${facts.id}\r\nDate: ${formatDate()}\r\n${keepAlive}\r\n\r\n`;
-    const text = question.method === 'HEAD' ? head : head + known.body;
-    onUsed(known.digest);
+    const head = `${manifest.head}X-Request-Id: ${facts.id}\r\nDate: ${formatDate()}\r\n${keepAlive}\r\n\r\n`;
+    const text = question.method === 'HEAD' ? head : head + manifest.body;
     return new Promise(resolve => {
       socket.write(text, 'latin1', error => {
         onEnd(facts, {
@@ -193,7 +216,7 @@ export function createReadyManifests({
         const about = { repository, digest, isAugmented, appliedRules };
         ready.set(keyOf(question, caller), {
           ...state,
-          ...about,
+          about,
           headers: flat,
           head: `HTTP/1.1 200 OK\r\n${lines.join('')}`,
           body,
@@ -206,15 +229,16 @@ export function createReadyManifests({
       return (async () => {
         const { headers, socket } = request;
         const header = (name: string) => headers[name.toLowerCase()]?.toString();
-        const facts = begin(question, socket.remoteAddress, header);
-        const known = await findFor(question, facts);
+        const begun = begin(question, socket.remoteAddress, header);
+        const caller = await identify(question, begun.address);
+        const known = caller && findFor(caller, keyOf(question, caller));
         if (!known) return false;
+        const facts = { ...begun, ...factsOf(known.about, caller) };
         onBegin?.(facts, header('traceparent'));
         watchEnd({ incoming: request, outgoing: response, startedAt: facts.startedAt }, end => onEnd(facts, end));
         response.writeHead(200, [...known.headers, 'X-Request-Id', facts.id]);
         response.end(known.body, 'latin1');
-        onUsed(known.digest);
-        const head = isRepeatable(request) && headOf(request);
+        const head = headOf(request);
         if (head) heads.set(head, { question, header });
         return true;
       })();
@@ -224,6 +248,19 @@ export function createReadyManifests({
       return known !== undefined && repeatKnown(known, socket);
     },
   };
+}
+
+function factsOf({ repository, digest, isAugmented, appliedRules }: About, caller: Caller) {
+  return {
+    ...{ repository, reference: digest, caller: nameOf(caller) },
+    ...{ isAugmented, appliedRules, cache: 'hit' as const },
+  };
+}
+
+interface Sent {
+  readonly manifest: ReadyManifest;
+  readonly question: Question;
+  readonly facts: RequestFacts;
 }
 
 /** The parts of a request that decide its answer, apart from the caller. */
@@ -256,27 +293,10 @@ function askedBy(request: IncomingMessage | undefined): Question | undefined {
   return host !== undefined && isPlain && isBearer ? { method, url, hostHeader, host, authorization } : undefined;
 }
 
-/** Whether another request with the same head has the same answer, but for its id, and the connection stays open after it. */
-function isRepeatable({ httpVersion, headers }: IncomingMessage): boolean {
-  const staysOpen = httpVersion === '1.1' && /^(keep-alive)?$/i.test(headers.connection ?? '');
-  return staysOpen && OF_ONE.every(name => headers[name] === undefined);
-}
-
-/** A request with one of these headers has an id of its own, or waits before its body. */
-const OF_ONE = ['x-request-id', 'traceparent', 'expect', 'upgrade'] as const;
-
-/** Returns the time as Node writes it. */
-function createFormatDate(): () => string {
-  let second = 0;
-  let text = '';
-  return () => {
-    const now = Math.floor(Date.now() / 1000);
-    if (now !== second) text = new Date(now * 1000).toUTCString();
-    second = now;
-    return text;
-  };
-}
-
 function keyOf({ method, url, hostHeader }: Question, caller: Caller): string {
-  return `${method} ${hostHeader} ${url} ${caller.kind} ${subjectOf(caller)}`;
+  return `${method} ${hostHeader} ${url} ${describeForKey(caller)}`;
+}
+
+function describeForKey(caller: Caller): string {
+  return `${caller.kind} ${subjectOf(caller)}`;
 }

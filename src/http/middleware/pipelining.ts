@@ -9,7 +9,7 @@ interface Pipelining {
   take(socket: Socket): void;
   /** Call it for each request of such a connection when it starts. */
   begin(request: IncomingMessage, response: ServerResponse): void;
-  /** The whole head of a request that has no complete response, as latin1; undefined for one too long to be repeated. */
+  /** The whole head of a request that has no complete response, as latin1; undefined where the same head may get another answer. */
   headOf(request: IncomingMessage): string | undefined;
 }
 
@@ -173,7 +173,7 @@ export function createPipelining({ maxPerIteration = 16, maxWaiting = 512, cut, 
     },
     headOf(request) {
       const connection = connections.get(request.socket);
-      return connection?.request === request ? connection.head?.toString('latin1') : undefined;
+      return connection?.request === request && isRepeatable(request) ? connection.head?.toString('latin1') : undefined;
     },
   };
 }
@@ -195,6 +195,27 @@ function lengthOfNext({ request, bodyLeft }: PipelinedConnection, bytes: Buffer<
   if (request?.complete === false) return bodyLeft && bodyLeft > 0 ? Math.min(bodyLeft, bytes.length) : bytes.length;
   const end = bytes.indexOf(HEAD_END);
   return end < 0 ? bytes.length : end + HEAD_END.length;
+}
+
+/** Whether another request with the same head has the same answer, but for its id, and the connection stays open after it. */
+function isRepeatable({ httpVersion, headers }: IncomingMessage): boolean {
+  const staysOpen = httpVersion === '1.1' && /^(keep-alive)?$/i.test(headers.connection ?? '');
+  return staysOpen && OF_ONE.every(name => headers[name] === undefined);
+}
+
+/** A request with one of these headers has an id of its own, or waits before its body. */
+const OF_ONE = ['x-request-id', 'traceparent', 'expect', 'upgrade'] as const;
+
+/** Returns the time as Node writes it. */
+export function createFormatDate(): () => string {
+  let second = 0;
+  let text = '';
+  return () => {
+    const now = Math.floor(Date.now() / 1000);
+    if (now !== second) text = new Date(now * 1000).toUTCString();
+    second = now;
+    return text;
+  };
 }
 
 /** Bytes received on each connection when its last request ended: the head of the next is read before anything sees it. */
