@@ -1,13 +1,11 @@
 // A bucket of an S3 service. The SDK is loaded when a bucket is opened, since it takes much memory. While the service is away, requests are
 // retried for some seconds, and then fail as UNAVAILABLE. No error has a cause, since those of the SDK quote signed requests.
-import { createReadStream } from 'node:fs';
 import { Readable } from 'node:stream';
 import pLimit from 'p-limit';
 import type { ByteRange } from '../oci/bytes.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { ContentMismatch, createVerifier, type Expected } from '../oci/verify.ts';
 import { BucketFault, findBucketFault, findRefusal, isAbsent } from './bucket-fault.ts';
-import { StorageFailure } from './store.ts';
+import { type ObjectFile, readVerified, streamResumed } from './bucket-stream.ts';
 
 export interface BucketOptions {
   readonly bucket: string;
@@ -29,11 +27,6 @@ interface StoredObject {
   readonly size: number;
   /** According to the clock of the service. */
   readonly storedAt: Date;
-}
-
-interface ObjectFile extends Expected {
-  readonly path: string;
-  readonly size: number;
 }
 
 /** Throws UNAVAILABLE (503) where the service does not answer or refuses. Keys are without the prefix. */
@@ -77,14 +70,10 @@ const delayMs = (attempt: number) => Math.min(2000, 100 * 2 ** attempt);
 const CONNECT_MS = 3_000;
 /** For sending a part, and receiving the head of a response. */
 const REQUEST_MS = 60_000;
-/** The longest pause between the bytes of a body. */
-const STALL_MS = 20_000;
 const PROBE_MS = 2_000;
 /** With a probe before it, less than a lock is held after it was confirmed. */
 const DELETE_MS = 5_000;
 const MAX_SOCKETS = 256;
-/** The maximum number of resumptions per object. */
-const MAX_RESUMPTIONS = 5;
 /** Each concurrent upload of a part holds this much in memory. */
 const PART_BYTES = 8 * 1024 * 1024;
 const MAX_PARTS = 9_000;
@@ -340,93 +329,4 @@ const REFUSES = 'the object store of the registry refuses its requests: the log 
 function unavailable({ isAway }: BucketFault): RegistryError {
   const message = isAway ? 'the object store of the registry does not answer: try again' : `${REFUSES} and the remedy`;
   return new RegistryError('UNAVAILABLE', message, { status: 503, retryAfterSeconds: RETRY_AFTER_SECONDS });
-}
-
-/** Throws ContentMismatch in place of the last bytes of a file that has others than expected. */
-async function* readVerified({ path, ...expected }: ObjectFile): AsyncGenerator<Uint8Array> {
-  const verifier = createVerifier(expected);
-  let last: Uint8Array | undefined;
-  try {
-    for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
-      verifier.update(chunk);
-      if (last) yield last;
-      last = chunk;
-    }
-  } catch (cause) {
-    throw cause instanceof ContentMismatch ? cause : new StorageFailure('a file cannot be read back', { cause });
-  }
-  verifier.finish();
-  if (last) yield last;
-}
-
-type Source = ReadableStreamDefaultReader<Uint8Array>;
-
-/**
- * The bytes of `range`, in the chunks that the service sends: a buffer of ours for each would cost more than to read them. Where `first` breaks,
- * ends early or is silent for too long, the rest is asked for.
- */
-function streamResumed(
-  first: Source,
-  { start, end }: ByteRange,
-  reopen: (start: number) => Promise<Source | undefined>,
-): ReadableStream<Uint8Array> {
-  let source = first;
-  let offset = start;
-  let resumptions = 0;
-  let isClosed = false;
-
-  async function readSome(): Promise<Uint8Array> {
-    const { value } = await withinMs(STALL_MS, source.read());
-    if (!value) throw new Error(`the object store ended a body at byte ${offset} of ${end + 1}`);
-    return value.subarray(0, end + 1 - offset);
-  }
-
-  async function resume(error: unknown): Promise<void> {
-    void leave(source);
-    resumptions += 1;
-    const rest = resumptions > MAX_RESUMPTIONS ? undefined : await reopen(offset);
-    if (!rest) throw error;
-    source = rest;
-    if (isClosed) await leave(rest);
-  }
-
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        while (offset <= end && !isClosed) {
-          try {
-            const chunk = await readSome();
-            offset += chunk.byteLength;
-            if (!isClosed) controller.enqueue(chunk);
-            return;
-          } catch (error) {
-            if (!isClosed) await resume(error);
-          }
-        }
-        if (isClosed) return;
-        await leave(source);
-        controller.close();
-      },
-      async cancel() {
-        isClosed = true;
-        await leave(source);
-      },
-    },
-    { highWaterMark: 0 },
-  );
-}
-
-/** Cancelling a broken stream fails with its error, which is known. */
-function leave(source: Source): Promise<void> {
-  return source.cancel().catch(() => {});
-}
-
-async function withinMs<T>(ms: number, work: Promise<T>): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`the object store was silent for ${ms} ms`)), ms);
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

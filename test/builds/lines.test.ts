@@ -1,6 +1,6 @@
 // Lines out of chunks.
 import { expect, test } from 'vitest';
-import { createLineSplitter } from '../../src/builds/lines.ts';
+import { createLineSplitter } from '../../src/builds/process.ts';
 
 test.each<[name: string, chunks: readonly string[], lines: readonly string[]]>([
   ['whole lines', ['a\nb\n'], ['a', 'b']],

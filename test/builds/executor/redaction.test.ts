@@ -4,7 +4,7 @@ import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createRedaction } from '../../../src/builds/executor/redaction.ts';
-import { createLineSplitter } from '../../../src/builds/lines.ts';
+import { createLineSplitter } from '../../../src/builds/process.ts';
 
 const secret = 'p@ss word/+"é';
 

@@ -2,8 +2,7 @@
 // anywhere, and is split into lines.
 import { stripVTControlCharacters } from 'node:util';
 import type { Platform } from '../../../oci/platform.ts';
-import { createLineSplitter, type LineSplitter } from '../../lines.ts';
-import { LINE_LENGTH } from '../../process.ts';
+import { createLineSplitter, LINE_LENGTH, type LineSplitter } from '../../process.ts';
 import type { ProgressEvent, Report } from '../../progress.ts';
 import { createSteps, type FailedStep, findSolveStatus, type SolveStatus, type VertexLog } from './steps.ts';
 

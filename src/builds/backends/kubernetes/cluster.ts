@@ -25,7 +25,7 @@ import {
 import { z } from 'zod';
 import { bytesOf } from '../../context/tar.ts';
 import { BackendUnavailable } from '../../execution.ts';
-import { createLineSplitter } from '../../lines.ts';
+import { createLineSplitter } from '../../process.ts';
 import { CONTAINER, LABELS } from './job.ts';
 import type { Labels } from './node-selector.ts';
 import type { Seen } from './outcome.ts';
