@@ -1,6 +1,8 @@
 import { statfsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { configDefaults, defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.ts';
 
 /** Needs an executable that no package has: test/conformance/README.md says how to build it. */
 const CONFORMANCE_SUITE = 'test/conformance/suite.test.ts';
@@ -8,15 +10,14 @@ const LEFT_OUT = [...configDefaults.exclude, ...(process.env.VENEER_CONFORMANCE 
 
 /** They start real clients, engines and builders, each with its own folders and ports, or wait for slow events. */
 const CLIENTS = ['test/clients/**/*.test.ts', 'test/faults/**/*.test.ts'];
-/** They measure, or need most of the machine: one file at a time, with nothing else running. */
-const ALONE = [
-  'test/attacks/**/*.test.ts',
-  // buildah's networks belong to the whole machine, wherever its storage is.
+/** Those that leave a processor idle while they wait: a cluster, builders whose networks are the machine's, a disk that is full. */
+const LARGE = [
   'test/clients/build-{buildah,reads,spread}.test.ts',
   'test/clients/build-kubernetes.test.ts',
   'test/faults/full-disk.test.ts',
-  'test/faults/memory.test.ts',
 ];
+/** They measure: one file at a time, with nothing else running. */
+const ALONE = ['test/attacks/**/*.test.ts', 'test/faults/memory.test.ts'];
 
 /** Apps start threads; without a compile cache each thread strips the types of its modules again. */
 const THREADS = { NODE_COMPILE_CACHE: resolve('node_modules/.cache/veneer-tests') };
@@ -27,6 +28,7 @@ export default defineConfig({
     testTimeout: 240_000,
     hookTimeout: 240_000,
     expect: { poll: { timeout: 30_000, interval: 20 } },
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
@@ -34,7 +36,8 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: [...LEFT_OUT, ...CLIENTS, ...ALONE],
-          maxWorkers: '100%',
+          // Some of them wait at times: half as many again as processors.
+          maxWorkers: Math.ceil(availableParallelism() * 1.5),
           env: { ...findFastDisk(), ...THREADS },
           unstubEnvs: true,
           restoreMocks: true,
@@ -46,10 +49,20 @@ export default defineConfig({
         test: {
           name: 'clients',
           include: CLIENTS,
-          exclude: [...LEFT_OUT, ...ALONE],
+          exclude: [...LEFT_OUT, ...LARGE, ...ALONE],
           // They wait more than they compute.
           maxWorkers: 3,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'large',
+          include: LARGE,
+          exclude: LEFT_OUT,
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -59,7 +72,7 @@ export default defineConfig({
           include: ALONE,
           exclude: LEFT_OUT,
           maxWorkers: 1,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

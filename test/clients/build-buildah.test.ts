@@ -10,6 +10,7 @@ import { type BackendPlace, type Bench, createBench } from '../support/build-ben
 import { buildOnMovedBase, createBackendPlace } from './support/backend-place.ts';
 import { findMissing } from './support/clients.ts';
 import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
+import { useMachineNetworks } from './support/machine-networks.ts';
 import { findFreePort, run } from './support/process.ts';
 
 const missing = findMissing([...ENVIRONMENT_COMMANDS, 'buildah']);
@@ -18,6 +19,8 @@ const SEVERAL = ['linux/arm64', 'linux/amd64'];
 const unique = () => String(Math.random());
 
 describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+  useMachineNetworks();
+
   backendContract(async () => await createPlace(await createEnvironment()), { hasRun: true, isMultiPlatform: true });
 
   describe('with a storage of its own', () => {

@@ -9,6 +9,7 @@ import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer, upstreamsTo } from './support/daemons.ts';
 import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
 import { type GuardedRegistry, startGuardedRegistry } from './support/guarded-registry.ts';
+import { useMachineNetworks } from './support/machine-networks.ts';
 import { run } from './support/process.ts';
 
 const missing = findMissing([...ENVIRONMENT_COMMANDS, 'buildah']);
@@ -18,6 +19,8 @@ describe.skipIf(missing).each(['buildkit', 'buildah'] as const)(
   `what %s may read${missing ? ` (${missing})` : ''}`,
   { timeout: 60_000 },
   kind => {
+    useMachineNetworks();
+
     let environment: Environment;
     let guarded: GuardedRegistry;
     let address: string;

@@ -5,11 +5,14 @@ import { formatPlatform, type Platform } from '../../src/oci/platform.ts';
 import { clientPath, findMissing } from './support/clients.ts';
 import { startVeneer } from './support/daemons.ts';
 import { createEnvironment, ENVIRONMENT_COMMANDS, type Environment } from './support/environment.ts';
+import { useMachineNetworks } from './support/machine-networks.ts';
 import { run } from './support/process.ts';
 
 const missing = findMissing([...ENVIRONMENT_COMMANDS, 'buildah']);
 
 describe.skipIf(missing)(`a build on two builders${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+  useMachineNetworks();
+
   let environment: Environment;
   let veneer = '';
 

@@ -112,11 +112,14 @@ const FIRST_PORT = 20_000;
 const PORTS_PER_WORKER = 1000;
 const MAX_WORKERS = 10;
 
-/** A port of the loopback that nobody listens on, and that nobody else is given. */
+let lastGiven = randomInt(PORTS_PER_WORKER);
+
+/** A port of the loopback that nobody listens on, and that nobody else is given: its turn comes again after all others. */
 export async function findFreePort(): Promise<number> {
   const first = FIRST_PORT + (Number(process.env.VITEST_POOL_ID ?? 0) % MAX_WORKERS) * PORTS_PER_WORKER;
   for (;;) {
-    const port = first + randomInt(PORTS_PER_WORKER);
+    lastGiven = (lastGiven + 1) % PORTS_PER_WORKER;
+    const port = first + lastGiven;
     const server = createServer().listen(port, '127.0.0.1');
     const isFree = await once(server, 'listening').then(
       () => true,
