@@ -1,8 +1,9 @@
 // The limit of rows of blobs: a server that does no more with a blob than every registry in Node must. A push is hashed, its blocks get sums, and
-// its file is synced; a pull reads the file into two buffers and checks the sums. With an upstream, a pull takes the same from there, and passes it on.
+// what was acknowledged survives a power cut: its file is synced, then the name of that, then a record of it, which shares a sync with those that
+// wait as well. A pull reads the file into two buffers and checks the sums. With an upstream, a pull takes the same from there, and passes it on.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, rename } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
@@ -21,17 +22,46 @@ const [, , directory = '.', upstream] = process.argv;
 const digestIn = (pathname: string) => pathname.slice(pathname.lastIndexOf('/') + 1);
 const pathOf = (digest: string) => join(directory, digest.replace(':', '-'));
 
+const folder = await open(directory);
+const records = await open(join(directory, 'records'), 'a');
+let waitingRecords = '';
+let lastRecords: Promise<void> = Promise.resolve();
+let nextRecords: Promise<void> | undefined;
+
 async function push(incoming: IncomingMessage, response: ServerResponse, digest: string): Promise<void> {
-  response.writeHead((await keep(incoming, digest)) ? 201 : 400).end();
+  const path = pathOf(digest);
+  const isWhole = await keep(incoming, { digest, path: `${path}.part` });
+  if (isWhole) {
+    await rename(`${path}.part`, path);
+    await folder.sync();
+    await record(digest);
+  }
+  response.writeHead(isWhole ? 201 : 400).end();
+}
+
+/** Those that come during a sync share the next one. */
+function record(digest: string): Promise<void> {
+  waitingRecords += `${digest}\n`;
+  nextRecords ??= lastRecords.then(writeRecords);
+  lastRecords = nextRecords;
+  return nextRecords;
+}
+
+async function writeRecords(): Promise<void> {
+  const lines = waitingRecords;
+  waitingRecords = '';
+  nextRecords = undefined;
+  await records.appendFile(lines);
+  await records.datasync();
 }
 
 /** Whether the body has the digest: then it is synced. `onPiece` gets each piece once it is hashed. */
 async function keep(
   body: AsyncIterable<Uint8Array>,
-  digest: string,
+  { digest, path }: { readonly digest: string; readonly path: string },
   onPiece: (piece: Uint8Array) => Promise<unknown> | undefined = () => undefined,
 ): Promise<boolean> {
-  await using file = await open(pathOf(digest), 'w');
+  await using file = await open(path, 'w');
   const hash = createHash('sha256');
   let waiting: Uint8Array[] = [];
   let bytes = 0;
@@ -63,7 +93,7 @@ async function passOn(response: ServerResponse, url: string, digest: string): Pr
   const { body, headers } = await request(url);
   response.writeHead(200, { 'Content-Length': String(headers['content-length']) });
   let last: Uint8Array = new Uint8Array(0);
-  const isWhole = await keep(body, digest, piece => {
+  const isWhole = await keep(body, { digest, path: pathOf(digest) }, piece => {
     const isTaken = response.write(last);
     last = piece;
     return isTaken ? undefined : once(response, 'drain');
