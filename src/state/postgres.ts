@@ -1,4 +1,5 @@
 // Records in PostgreSQL: one table, as in SQLite's file. Reads are cached, and NOTIFY announces what is written.
+import { setTimeout } from 'node:timers/promises';
 import type pg from 'pg';
 import type { Memory } from '../memory.ts';
 import {
@@ -118,9 +119,25 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
   const pool = new Pool({ ...connection, max: maxConnections, idleTimeoutMillis: IDLE_MS });
   // An idle connection failed: the pool opens another one for the next query.
   pool.on('error', () => {});
+  let connections = 0;
+  pool.on('connect', () => {
+    connections += 1;
+  });
+  pool.on('remove', () => {
+    connections -= 1;
+  });
   const time = () => now?.().getTime() ?? null;
   const condition = isGuest ? WHOLE : findCondition(directory, holder);
   let fault: string | undefined;
+
+  /** Where the server has no connection left, the open ones have to do for a while. */
+  function makeDo(): void {
+    if (connections === 0 || pool.options.max === connections) return;
+    pool.options.max = connections;
+    void setTimeout(MAKE_DO_MS, undefined, { ref: false }).then(() => {
+      pool.options.max = maxConnections;
+    });
+  }
 
   /** Runs one statement, which is a transaction of its own. */
   async function query<R extends pg.QueryResultRow>(text: string, values: readonly unknown[]): Promise<readonly R[]> {
@@ -130,7 +147,14 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
         fault = undefined;
         return rows;
       } catch (error) {
-        if (attempt < MAX_ATTEMPTS && ROLLED_BACK.has(codeOf(error))) continue;
+        const code = codeOf(error);
+        if (attempt < MAX_ATTEMPTS && ROLLED_BACK.has(code)) continue;
+        if (attempt < MAX_ATTEMPTS && code === TOO_MANY_CONNECTIONS) {
+          makeDo();
+          // Others may be about to connect.
+          await setTimeout(attempt * CONNECT_RETRY_MS);
+          continue;
+        }
         const known = toError(error);
         fault = known instanceof RecordStoreAway ? known.message : undefined;
         throw known;
@@ -264,6 +288,9 @@ const STATEMENT_TIMEOUT_MS = 15_000;
 const QUERY_TIMEOUT_MS = 20_000;
 const IDLE_MS = 60_000;
 const MAX_ATTEMPTS = 5;
+const MAKE_DO_MS = 10_000;
+const CONNECT_RETRY_MS = 100;
+const TOO_MANY_CONNECTIONS = '53300';
 const MAX_SWEPT_AT_ONCE = 1000;
 /** The longest effect of a changed clock, or of a lost notification. */
 const CACHED_MS = 60_000;

@@ -154,6 +154,32 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
     expect(new Set(entries.map(({ value }) => new TextDecoder().decode(value))).size).toBe(1);
   });
 
+  test('makes do with the connections that it has where the server gives no more', async () => {
+    const schema = newSchema();
+    await postgres.query(`CREATE ROLE ${schema} LOGIN CONNECTION LIMIT 3`);
+    await postgres.query(`GRANT CREATE ON DATABASE postgres TO ${schema}`);
+    const url = postgres.url.replace('veneer@', `${schema}@`);
+    const store = await open(schema, { url, maxConnections: 10 });
+    onTestFinished(() => store.close());
+    const keys = Array.from({ length: 100 }, (_, at) => `${at}`);
+    await Promise.all(keys.map(key => store.put('tags', key, bytes(key))));
+    expect(await store.list('tags', { limit: 1000 })).toHaveLength(100);
+    expect(store.findFault()).toBeUndefined();
+  });
+
+  test('does with one connection, whatever comes at once', async () => {
+    const store = await open(newSchema(), { maxConnections: 1, isShared: true });
+    onTestFinished(() => store.close());
+    const keys = Array.from({ length: 40 }, (_, at) => `${at}`);
+    const writeUnderLock = (key: string) =>
+      store.locks.withLock(`lock/${Number(key) % 10}`, async ({ fence }) => {
+        expect(await read(store, key)).toBeUndefined();
+        await store.write([{ kind: 'put', collection: 'tags', key, value: bytes(key) }], { expected: fence });
+        return read(store, key);
+      });
+    expect(await Promise.all(keys.map(writeUnderLock))).toEqual(keys);
+  });
+
   test('is held by one process, which the next one takes it from when it has ended', async () => {
     const schema = newSchema();
     const store = await use(schema);
