@@ -71,6 +71,8 @@ const CONNECT_MS = 3_000;
 /** For sending a part, and receiving the head of a response. */
 const REQUEST_MS = 60_000;
 const PROBE_MS = 2_000;
+/** Then a probe has failed. */
+const LATE_MS = 20_000;
 /** With a probe before it, less than a lock is held after it was confirmed. */
 const DELETE_MS = 5_000;
 const MAX_SOCKETS = 256;
@@ -161,16 +163,18 @@ export async function openBucket(
     }
   }
 
-  /** One probe at a time, shared by all waiting callers. */
-  function probe(): Promise<void> {
+  /** One probe at a time, shared by all waiting callers. They do not wait for one that is slow, but its answer counts all the same. */
+  async function probe(): Promise<void> {
     probing ??= list().finally(() => {
       probing = undefined;
     });
-    return probing;
+    const { promise: late, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => reject(fault ?? silence()), PROBE_MS);
+    await Promise.race([probing, late]).finally(() => clearTimeout(timer));
   }
 
   async function list(): Promise<void> {
-    const abortSignal = AbortSignal.timeout(PROBE_MS);
+    const abortSignal = AbortSignal.timeout(LATE_MS);
     await ask(
       client.send(new sdk.ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, MaxKeys: 1 }), { abortSignal }),
     );
@@ -301,10 +305,13 @@ export async function openBucket(
     },
     async findFault() {
       if (performance.now() - answeredAt < PROBE_MS) return undefined;
-      return probe().then(
-        () => undefined,
-        () => (fault?.isAway ? fault.message : REFUSES),
-      );
+      try {
+        await probe();
+        return undefined;
+      } catch {
+        const { isAway, message } = fault ?? silence();
+        return isAway ? message : REFUSES;
+      }
     },
     close: () => client.destroy(),
   };
@@ -324,6 +331,7 @@ function isPresigner<T extends object>(signer: T): signer is T & Presigner {
   return 'presign' in signer;
 }
 
+const silence = () => new BucketFault('the object store does not answer (a time-out)', { isAway: true });
 const REFUSES = 'the object store of the registry refuses its requests: the log of Veneer has the cause';
 
 function unavailable({ isAway }: BucketFault): RegistryError {

@@ -22,7 +22,10 @@ import {
   type ObjectServer,
   startObjectStore,
 } from './support/object-store.ts';
+import { startRelay } from './support/relay.ts';
 
+/** Longer than a probe is waited for. */
+const SLOW_MS = 2_500;
 const missing = findMissingTools(OBJECT_STORE_COMMANDS);
 
 describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () => {
@@ -227,6 +230,20 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
     expect(await inventory.listBeside(parseDigest(`sha256:${'ab'.repeat(32)}`))).toEqual(digests);
     expect(await inventory.findStoredAt(digest)).toBeInstanceOf(Date);
     expect(await inventory.findStoredAt(digestOf(Buffer.of()))).toBeUndefined();
+  });
+
+  test('that is slow is used all the same', async () => {
+    const relay = await startRelay(server.endpoint.replace('http://', ''), (answer, outgoing) =>
+      setTimeout(() => answer.pipe(outgoing), SLOW_MS),
+    );
+    const bucket = await openBucket({ ...optionsOf('slow/'), endpoint: `http://${relay.address}` });
+    onTestFinished(async () => {
+      bucket.close();
+      await relay.stop();
+    });
+    await expect(bucket.checkAccess()).rejects.toMatchObject({ isAway: true });
+    expect(await bucket.find('key')).toBeUndefined();
+    expect(await bucket.findFault()).toBeUndefined();
   });
 
   describe('that is away', () => {
