@@ -1,6 +1,7 @@
 // The limit of rows of blobs: a server that does no more with a blob than every registry in Node must. A push is hashed, its blocks get sums, and
 // what was acknowledged survives a power cut: its file is synced, then the name of that, then a record of it, which shares a sync with those that
-// wait as well. A pull reads the file into two buffers and checks the sums. With an upstream, a pull takes the same from there, and passes it on.
+// wait as well. A pull reads the file into two buffers and checks the sums. With an upstream, the first pull takes the same from there, and passes it
+// on.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { type FileHandle, open, rename } from 'node:fs/promises';
@@ -20,6 +21,8 @@ const MAX_WAITING_BYTES = 256 * 1024;
 
 const [, , directory = '.', upstream] = process.argv;
 const digestIn = (pathname: string) => pathname.slice(pathname.lastIndexOf('/') + 1);
+/** What has come from the upstream. */
+const kept = new Set<string>();
 const pathOf = (digest: string) => join(directory, digest.replace(':', '-'));
 
 const folder = await open(directory);
@@ -98,8 +101,10 @@ async function passOn(response: ServerResponse, url: string, digest: string): Pr
     last = piece;
     return isTaken ? undefined : once(response, 'drain');
   });
-  if (isWhole) response.end(last);
-  else response.destroy();
+  if (isWhole) {
+    kept.add(digest);
+    response.end(last);
+  } else response.destroy();
 }
 
 async function pull(response: ServerResponse, digest: string): Promise<void> {
@@ -131,11 +136,12 @@ function sumOf(bytes: Uint8Array): void {
 
 const server = createServer((incoming, response) => {
   const { pathname, searchParams } = new URL(incoming.url ?? '/', 'http://bare');
+  const digest = digestIn(pathname);
   const answer = async () => {
     if (incoming.method === 'POST') response.writeHead(202, { Location: '/v2/upload' }).end();
     else if (incoming.method === 'PUT') await push(incoming, response, searchParams.get('digest') ?? '');
-    else if (upstream) await passOn(response, `${upstream}${pathname}`, digestIn(pathname));
-    else await pull(response, digestIn(pathname));
+    else if (upstream && !kept.has(digest)) await passOn(response, `${upstream}${pathname}`, digest);
+    else await pull(response, digest);
   };
   answer().catch(error => response.destroy(error));
 }).listen(0, '127.0.0.1');

@@ -154,6 +154,8 @@ export const PROXIED: readonly Benchmark[] = [
   warmBlob(besideUpstream, { clients: 8 }),
   warmBlob(besideNginx, { clients: 1, peer: 'nginx' }),
   warmBlob(besideNginx, { clients: 8, peer: 'nginx' }),
+  warmBlob(besideBare, { clients: 1, peer: 'bare server' }),
+  warmBlob(besideBare, { clients: 8, peer: 'bare server' }),
   coldBlob(besideProxy, { clients: 1 }),
   coldBlob(besideProxy, { clients: MANY }),
   coldBlob(besideNginx, { clients: 1, peer: 'nginx' }),
