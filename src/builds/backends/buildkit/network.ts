@@ -78,7 +78,7 @@ export async function sharesOurNetwork(address: string): Promise<boolean> {
 async function isOurSocket(path: string): Promise<boolean> {
   try {
     const folder = await resolveFolder(path);
-    const listed = (await readFile('/proc/net/unix', 'utf8')).matchAll(/^\S+: \S+ \S+ 00010000 .* (\/.*)$/gm);
+    const listed = (await readFile('/proc/net/unix', 'utf8')).matchAll(/^\w+: \w+ \w+ 00010000 \w+ \w+ +\d+ (\/.*)$/gm);
     for (const [, other = ''] of listed) if (other === path || (await resolveFolder(other)) === folder) return true;
     return false;
   } catch {
