@@ -182,6 +182,8 @@ function createReady(deps: RoutesDeps, findAddress: FindAddress): ReadyManifests
     ...{ access, rules, uptimeMs, version: deps.readVersion, findAddress },
     ...{ onBegin: observer.onBegin, onEnd: observer.onEnd },
     ready: memory.openCache({ weigh: weighReady }),
+    // As createCallerRateLimiter does.
+    countsPulls: ({ kind }) => kind !== 'local' && Object.values(config.pulls.rate).some(rate => rate !== undefined),
     heads: memory.openCache({ weigh: weighKnown }),
     keepAliveMs: config.limits.keepAliveMs,
   });

@@ -154,6 +154,57 @@ test('leaves a tag, a namespace and a token to the routes', async () => {
   expect(await askTwice(server, `/v2/${name}/manifests/${targetDigest}`)).toEqual({ status: 200, ready: 0 });
 });
 
+describe('a tag of a hosted repository', () => {
+  const TAG = '/v2/local/app/manifests/one';
+  const tag = (server: Server, { raw, mediaType }: typeof index) =>
+    ask(server, TAG, { method: 'PUT', headers: { 'Content-Type': mediaType }, body: new Uint8Array(raw) });
+
+  test('is ready until it points to something else', async () => {
+    await using server = await app.listen();
+    expect((await tag(server, index)).status).toBe(201);
+    await warm(server, TAG);
+    expect(await askTwice(server, TAG)).toEqual({ status: 200, ready: 2 });
+    const other = makeIndex([], { annotations: { other: 'one' } });
+    expect((await tag(server, other)).status).toBe(201);
+    expect((await ask(server, TAG)).headers.get('Docker-Content-Digest')).toBe(other.digest);
+  });
+
+  test('is logged as the routes do, by its tag', async () => {
+    await using server = await app.listen();
+    await tag(server, index);
+    await (await ask(server, TAG)).bytes();
+    await warm(server, TAG);
+    await (await ask(server, TAG)).bytes();
+    const lines = () =>
+      app.log
+        .map(line => JSON.parse(line))
+        .filter(({ method, path }) => method === 'GET' && path === TAG)
+        .map(({ reference, cache, repository }) => ({ reference, cache, repository }));
+    const { answered } = server;
+    await expect.poll(() => lines().length).toBeGreaterThan(answered);
+    expect(new Set(lines().map(line => JSON.stringify(line))).size).toBe(1);
+  });
+
+  test('is left to the routes for a caller whose pulls are counted', async () => {
+    const grants = [{ networks: ['127.0.0.0/8'], repositories: ['local/**'], allow: ['pull', 'push'] }];
+    await app.configure({ access: { grants } });
+    await using server = await app.listen();
+    expect((await tag(server, index)).status).toBe(201);
+    await warm(server, HOSTED);
+    expect(await askTwice(server, TAG)).toEqual({ status: 200, ready: 0 });
+  });
+
+  test('is ready for others with the same Accept', async () => {
+    await using server = await app.listen();
+    await tag(server, index);
+    const headers = { Accept: index.mediaType };
+    await warm(server, TAG, { headers });
+    const { answered } = server;
+    await (await ask(server, TAG, { headers: { Accept: 'application/json' } })).bytes();
+    expect(server.answered).toBe(answered);
+  });
+});
+
 test('an answer is good for a second', async () => {
   await using server = await app.listen();
   await warm(server, path);

@@ -1,4 +1,4 @@
-// Answers to requests for a manifest by its digest, cached ready to send: headers and bytes go from memory to the socket, without the
+// Answers to requests for a manifest by its digest, or the tag of a hosted repository, cached ready to send: headers and bytes go from memory to the socket, without the
 // router and the lookups. The caller and its rights are checked on every request. An answer is valid for one second, and only while no
 // record and no rule has changed, so that what expires by time alone is served for at most one second longer. Clients that keep a connection
 // repeat requests byte by byte: such a one is known by its head, and answered without Node's HTTP, which would take twice the time of all else.
@@ -7,7 +7,7 @@ import type { Socket } from 'node:net';
 import type { Context } from 'hono';
 import { type Access, type Caller, isBuild, subjectOf } from '../../access/access.ts';
 import { beginRequest, type RequestFacts, repeatRequest } from '../../observe/request.ts';
-import { type Digest, isDigest } from '../../oci/digest.ts';
+import { isDigest } from '../../oci/digest.ts';
 import { type Origin, originName } from '../../pull/origin.ts';
 import type { Rules } from '../../rules/rules.ts';
 import { callerOf } from '../middleware/authentication.ts';
@@ -27,7 +27,6 @@ export interface ReadyManifests extends AnswersFirst {
 
 interface ManifestAnswer {
   readonly origin: Origin;
-  readonly digest: Digest;
   readonly headers: Readonly<Record<string, string>>;
   readonly raw: Uint8Array;
 }
@@ -52,7 +51,10 @@ interface ReadyManifest extends State {
 interface About {
   /** The full name of the repository. */
   readonly repository: string;
-  readonly digest: Digest;
+  /** As it was requested. */
+  readonly reference: string;
+  /** Undefined for one of a hosted repository. */
+  readonly cache: 'hit' | undefined;
   /** Whether rules changed it, and which ones. */
   readonly isAugmented: boolean;
   readonly appliedRules: readonly string[];
@@ -110,6 +112,7 @@ export function createReadyManifests({
   heads,
   keepAliveMs,
   findAddress,
+  countsPulls,
   onBegin,
   onEnd,
   uptimeMs = () => performance.now(),
@@ -125,6 +128,8 @@ export function createReadyManifests({
   readonly keepAliveMs: number;
   /** The address of the client behind trusted proxies, as the routes find it. */
   readonly findAddress: FindAddress;
+  /** Whether the caller's pulls by tag have a limit. */
+  readonly countsPulls: (caller: Caller) => boolean;
   readonly onBegin?: OnBegin | undefined;
   readonly onEnd: OnEnd;
   /** Default: a clock that is never set. */
@@ -203,17 +208,20 @@ export function createReadyManifests({
       const now = question && version();
       if (!question || now === undefined) return undefined;
       const state: State = { version: now, rules: rules.current, untilMs: uptimeMs() + MAX_AGE_MS };
-      return ({ origin, digest, headers, raw }) => {
+      return ({ origin, headers, raw }) => {
         const caller = callerOf(c);
         // Builds see images without rules, and content opened by one client's credentials is not for others.
         if (isBuild(caller) || origin.registry.scope !== undefined) return;
         const repository = originName(origin);
         const all = { ...headers, ...INERT, 'Content-Length': String(raw.byteLength) };
         const body = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString('latin1');
-        const { isAugmented = false, appliedRules = [] } = c.get('request') ?? {};
+        const { isAugmented = false, appliedRules = [], cache: found } = c.get('request') ?? {};
+        // What a tag of an upstream points to is asked again, or cached for a time that the configuration says.
+        if (question.accept !== undefined && (found !== undefined || countsPulls(caller))) return;
         const flat = Object.entries(all).flat();
         const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
-        const about = { repository, digest, isAugmented, appliedRules };
+        const cache = found && ('hit' as const);
+        const about = { repository, reference: question.reference, cache, isAugmented, appliedRules };
         ready.set(keyOf(question, caller), {
           ...state,
           about,
@@ -250,11 +258,8 @@ export function createReadyManifests({
   };
 }
 
-function factsOf({ repository, digest, isAugmented, appliedRules }: About, caller: Caller) {
-  return {
-    ...{ repository, reference: digest, caller: nameOf(caller) },
-    ...{ isAugmented, appliedRules, cache: 'hit' as const },
-  };
+function factsOf(about: About, caller: Caller) {
+  return { ...about, caller: nameOf(caller) };
 }
 
 interface Sent {
@@ -271,30 +276,36 @@ interface Question {
   /** The name in it, without the port. */
   readonly host: string;
   readonly authorization: string | undefined;
+  readonly reference: string;
+  /** For a tag: the answer to it may be for one platform. */
+  readonly accept: string | undefined;
 }
 
-const PATH = /^\/v2\/(?!wt\/)[\w.:/-]{1,512}\/manifests\/([\w:]{1,135})$/;
+const PATH = /^\/v2\/(?!wt\/)[\w.:/-]{1,512}\/manifests\/([\w.:-]{1,135})$/;
 const HOST = /^([a-zA-Z0-9.-]+|\[[0-9a-f:.]+\])(?::\d+)?$/;
 /** A request with one of these headers is conditional, has a body, or comes from a web page. */
 const OTHERS = ['if-none-match', 'origin', 'sec-fetch-site', 'content-length', 'transfer-encoding'] as const;
 
 /**
- * Undefined unless it is a plain request for a manifest by its digest. Requests with a password are left to the routes, or a wrong one
+ * Undefined unless it is a plain request for a manifest by its digest or tag. Requests with a password are left to the routes, or a wrong one
  * would be counted twice; so are pulls by token, which expires, and queries.
  */
 function askedBy(request: IncomingMessage | undefined): Question | undefined {
   if (!request) return undefined;
   const { method = '', url = '', headers } = request;
-  if ((method !== 'GET' && method !== 'HEAD') || !isDigest(PATH.exec(url)?.[1] ?? '')) return undefined;
+  const [, reference = ''] = PATH.exec(url) ?? [];
+  if ((method !== 'GET' && method !== 'HEAD') || reference === '') return undefined;
   const { host: hostHeader = '', authorization } = headers;
   const [, host] = HOST.exec(hostHeader) ?? [];
   const isPlain = OTHERS.every(name => headers[name] === undefined);
   const isBearer = authorization === undefined || /^bearer /i.test(authorization);
-  return host !== undefined && isPlain && isBearer ? { method, url, hostHeader, host, authorization } : undefined;
+  const accept = isDigest(reference) ? undefined : (headers.accept ?? '');
+  if (host === undefined || !isPlain || !isBearer) return undefined;
+  return { method, url, hostHeader, host, authorization, reference, accept };
 }
 
-function keyOf({ method, url, hostHeader }: Question, caller: Caller): string {
-  return `${method} ${hostHeader} ${url} ${describeForKey(caller)}`;
+function keyOf({ method, url, hostHeader, accept = '' }: Question, caller: Caller): string {
+  return `${method} ${hostHeader} ${url} ${describeForKey(caller)} ${accept}`;
 }
 
 function describeForKey(caller: Caller): string {

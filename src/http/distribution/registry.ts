@@ -74,7 +74,7 @@ export function createRegistry({
     const headers = { 'Content-Type': inertManifestType(mediaType), ...contentHeaders(digest) };
     if (isNotModified(c, digest)) return c.body(null, 304, headers);
     if (c.req.method !== 'HEAD') events?.pulled(c, { origin: pull, manifest, reference });
-    store?.({ origin: pull, digest, headers, raw });
+    store?.({ origin: pull, headers, raw });
     return new Response(c.req.method === 'HEAD' ? null : raw, {
       headers: { ...headers, 'Content-Length': String(raw.byteLength) },
     });
