@@ -50,6 +50,15 @@ test.each(
   expect(right).toEqual(Array(3).fill(RAW.length));
 });
 
+test.each([
+  ['of limited concurrency', (url: string) => ({ url, concurrency: 2 })],
+  ['with a mirror', (url: string) => ({ url, mirrors: [{ url: 'http://127.0.0.1:1' }] })],
+])('a blob of an upstream %s fills views, too', async (_name, entryOf) => {
+  const { url } = await serve('plain');
+  const { body } = await openUpstream(entryOf(url)).openBlob('a', DIGEST);
+  expect(await compare(body, MIB)).toBe(RAW.length);
+});
+
 test('what comes with the headers, before somebody reads, comes first', async () => {
   const { url } = await serve('plain');
   const { body } = await openUpstream({ url }).openBlob('a', DIGEST);

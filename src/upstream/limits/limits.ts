@@ -1,5 +1,7 @@
 // Limits on the requests to one registry: concurrency, rate, a circuit breaker, and the back-off requested by the registry.
+
 import PQueue from 'p-queue';
+import { createByteStream, streamSource } from '../../content/byte-stream.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import type { ResponseHeaders } from '../transport/response.ts';
 import type { BlobBody, CallOptions, Endpoint } from '../upstream.ts';
@@ -186,25 +188,12 @@ function createSemaphore({
 
 /** The body, which releases the semaphore when it ends, for whatever reason. */
 function freeingAtEnd(body: ReadableStream<Uint8Array>, free: () => void): ReadableStream<Uint8Array> {
-  const reader = body.getReader();
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        try {
-          const { done, value } = await reader.read();
-          if (!done) return controller.enqueue(value);
-          free();
-          controller.close();
-        } catch (error) {
-          free();
-          throw error;
-        }
-      },
-      async cancel(reason) {
-        free();
-        await reader.cancel(reason);
-      },
+  const { read, close } = streamSource(body);
+  return createByteStream({
+    read,
+    close() {
+      free();
+      return close();
     },
-    { highWaterMark: 0 },
-  );
+  });
 }

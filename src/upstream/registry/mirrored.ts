@@ -1,4 +1,5 @@
 // A registry with mirrors: endpoints are tried in order, mirrors first, and the registry itself last.
+import { createByteStream, streamSource } from '../../content/byte-stream.ts';
 import type { Memory } from '../../memory.ts';
 import type { ByteRange } from '../../oci/bytes.ts';
 import { type Digest, isDigest } from '../../oci/digest.ts';
@@ -123,20 +124,21 @@ function stream(first: Opened, blob: MirroredBlob): ReadableStream<Uint8Array> {
   const verifier = range ? undefined : createVerifier({ digest });
   const used = new Set([first.endpoint]);
   let { rest } = first;
-  let reader = first.body.getReader();
+  let source = streamSource(first.body);
+  let isClosed = false;
   let position = range?.start ?? 0;
 
-  async function next(): ReturnType<typeof reader.read> {
+  async function next(view: Uint8Array): Promise<number> {
     try {
-      return await reader.read();
+      return await source.read(view);
     } catch (cause) {
       signal?.throwIfAborted();
       if (rest.length === 0 || end === undefined || position > end) throw cause;
       const more = await open(rest, blob, { start: position, end });
       used.add(more.endpoint);
       rest = more.rest;
-      reader = more.body.getReader();
-      return next();
+      source = streamSource(more.body);
+      return next(view);
     }
   }
 
@@ -151,20 +153,18 @@ function stream(first: Opened, blob: MirroredBlob): ReadableStream<Uint8Array> {
     }
   }
 
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        const { done, value } = await next();
-        if (done) {
-          finish();
-          return controller.close();
-        }
-        position += value.byteLength;
-        verifier?.update(value);
-        controller.enqueue(value);
-      },
-      cancel: reason => reader.cancel(reason),
+  return createByteStream({
+    async read(view) {
+      const bytes = await next(view);
+      if (isClosed) return 0;
+      position += bytes;
+      if (bytes > 0) verifier?.update(view.subarray(0, bytes));
+      else finish();
+      return bytes;
     },
-    { highWaterMark: 0 },
-  );
+    close() {
+      isClosed = true;
+      return source.close();
+    },
+  });
 }
