@@ -109,8 +109,10 @@ export function createManifests({
 
   async function keep(origin: UpstreamRepository, { raw, digest, contentType }: ManifestBody): Promise<Manifest> {
     const manifest = parseManifest(raw, contentType, digest);
-    await bestEffort(content.ingest(ReadableStream.from([raw]), { digest, size: raw.byteLength }).done);
-    await links.add(origin, digest, { contentType, size: raw.byteLength });
+    const size = raw.byteLength;
+    // Together, which is one wait for the disk: its bytes are received, and a link to what a crash has lost leads to a refetch.
+    const stored = bestEffort(content.ingest(ReadableStream.from([raw]), { digest, size }).done);
+    await Promise.all([stored, links.add(origin, digest, { contentType, size })]);
     return manifest;
   }
 
