@@ -59,14 +59,14 @@ export function createSingleFlight<T>(): SingleFlight<T> {
 /** Turns of processes at fetching the same content: whoever waited finds what the one before has stored. */
 export interface Turns {
   /**
-   * Waits for a turn; the function that it returns ends it. After half a minute, and where the records of the turns are away, it goes on
+   * Waits for a turn; the function that it returns ends it. After 20 s, and where the records of the turns are away, it goes on
    * without one. Throws the signal's reason.
    */
   take(key: string, signal?: AbortSignal): Promise<() => void>;
 }
 
-/** Well under the minute after which proxies and clients give up. A turn whose process has died ends after half of it. */
-const WAIT_MS = 30_000;
+/** Under the 30 s after which containerd 2.4 and some proxies give up. A turn whose process has died ends before, after 15 s. */
+const WAIT_MS = 20_000;
 
 /** While `isAway`, nobody waits for records that do not answer. */
 export function createTurns(
