@@ -247,7 +247,7 @@ async function openAll(
       hosted: hosting.hosted,
       accessTokens: config.access && createAccessTokens({ records, now }),
       environment: deps.environment ?? {},
-      findListenHost,
+      ...{ findListenHost, listening: deps.listening },
       onEnded(build) {
         measures?.onBuildEnded(build);
         registryEvents.built(build);

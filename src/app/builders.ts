@@ -21,6 +21,8 @@ interface BuildersDeps {
   readonly embedded: Omit<EmbeddedDeps, 'name'>;
   /** The contexts that builders fetch from Veneer. */
   readonly contexts: ContextOffers;
+  /** Builders are looked for once this resolves: the programs that are run for it would delay a start. Default: at once. */
+  readonly listening?: Promise<void> | undefined;
 }
 
 export interface Builders extends Platforms {
@@ -33,14 +35,14 @@ type BackendConfig = Config['builds']['backends'][number];
 
 /** Builders are detected in the background: callers wait until that is done. */
 export function createBuilders(deps: BuildersDeps): Builders {
-  const { log } = deps;
+  const { log, listening } = deps;
   const stop = new AbortController();
+  const stopped = new Promise(resolve => stop.signal.addEventListener('abort', resolve));
   const onUnavailable = (builder: string, reason: string) => log.warn({ builder, reason }, 'a builder does not answer');
   const onError = (builder: string, error: unknown) => log.error({ builder, err: error }, 'a builder cannot be used');
-  const found = findBuilders(deps, stop.signal).then(backends => ({
-    backends,
-    platforms: createPlatforms(backends, { onUnavailable, onError }),
-  }));
+  const found = Promise.race([listening, stopped])
+    .then(() => findBuilders(deps, stop.signal))
+    .then(backends => ({ backends, platforms: createPlatforms(backends, { onUnavailable, onError }) }));
   let known: Platforms['listKnown'] = () => [];
   found
     .then(({ platforms }) => {
@@ -81,6 +83,7 @@ async function announce(platforms: Platforms, log: Logger): Promise<void> {
 
 /** In the configured order. One that cannot be created is logged, and omitted. */
 async function findBuilders(deps: BuildersDeps, signal: AbortSignal): Promise<readonly Backend[]> {
+  signal.throwIfAborted();
   const found = await Promise.all(
     deps.config.builds.backends.map(async one => {
       try {

@@ -62,6 +62,8 @@ interface BuildingDeps {
   readonly environment: Environment;
   /** Our host with its port for builders on this machine; undefined until we listen. */
   readonly findListenHost: () => string | undefined;
+  /** As of AppDeps. */
+  readonly listening?: Promise<void> | undefined;
   readonly onEnded: (build: BuildRecord) => void;
   /** Whether the previous process crashed by its own fault. */
   readonly endedByItself: boolean;

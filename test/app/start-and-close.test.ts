@@ -37,6 +37,25 @@ test.each(['content', 'hosted', 'rules', 'builds'])(
   },
 );
 
+test('builders are looked for once requests are served, for which a close does not wait', async () => {
+  const lines: string[] = [];
+  const heard = pino({ level: 'info' }, { write: line => void lines.push(line) });
+  const isFound = () => lines.some(line => line.includes('builds with embedded'));
+  const never = new Promise<void>(() => {});
+  const unheard = await createApp({ config, log: heard, version: '0.0.0', listening: never });
+  await unheard.close();
+  expect(isFound()).toBe(false);
+  const listening = Promise.withResolvers<void>();
+  const app = await createApp({ config, log: heard, version: '0.0.0', listening: listening.promise });
+  try {
+    expect(isFound()).toBe(false);
+    listening.resolve();
+    await expect.poll(isFound, { timeout: 10_000 }).toBe(true);
+  } finally {
+    await app.close();
+  }
+});
+
 test('a close continues where a part of it fails, and says so in the end', async () => {
   const app = await createApp({ config, log, version: '0.0.0' });
   vi.spyOn(DatabaseSync.prototype, 'close').mockImplementationOnce(() => {
