@@ -56,7 +56,10 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
   }
 
   async function open(prefix = `test-${prefixes++}/`, directory?: string): Promise<Place> {
-    const place = await openPlace(directory === undefined ? {} : { directory });
+    // A busy machine may take longer than a moment from a transfer's beginning to its first reader.
+    const place = await openPlace(
+      directory === undefined ? { unread: { graceMs: 30_000, finishMs: 60_000 } } : { directory },
+    );
     const bucket = await openBucket(optionsOf(prefix));
     const damages: Damage[] = [];
     const content = createBucketStore({
