@@ -2,15 +2,20 @@
 import type pg from 'pg';
 import { RecordStoreFailed } from './store.ts';
 
+const MIGRATION_MS = 3_600_000;
+
 /** Runs in one transaction, in one process at a time. Throws RecordStoreFailed for the schema of a newer release. */
 export async function migrate(client: pg.Client, schema: string): Promise<void> {
+  const query = (text: string, values: readonly unknown[] = []) =>
+    client.query({ text, values: [...values], query_timeout: MIGRATION_MS } as pg.QueryConfig);
   await client.query('BEGIN');
   try {
-    // A command may open the records while a service starts.
-    await client.query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`veneer_${schema}_migration`]);
-    await client.query(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
-    await client.query(`CREATE TABLE IF NOT EXISTS ${schema}.migrations (version integer NOT NULL)`);
-    const { rows } = await client.query(`SELECT coalesce(max(version), 0) AS version FROM ${schema}.migrations`);
+    // However many records there are, and also for those that wait for it: other processes, and commands.
+    await client.query(`SET LOCAL statement_timeout = ${MIGRATION_MS}`);
+    await query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`veneer_${schema}_migration`]);
+    await query(`CREATE SCHEMA IF NOT EXISTS ${schema}`);
+    await query(`CREATE TABLE IF NOT EXISTS ${schema}.migrations (version integer NOT NULL)`);
+    const { rows } = await query(`SELECT coalesce(max(version), 0) AS version FROM ${schema}.migrations`);
     const version = Number(rows[0]?.version);
     if (version > MIGRATIONS.length) {
       throw new RecordStoreFailed(
@@ -19,8 +24,8 @@ export async function migrate(client: pg.Client, schema: string): Promise<void> 
     }
     for (const [at, step] of MIGRATIONS.entries()) {
       if (at < version) continue;
-      await client.query(step(schema));
-      await client.query(`INSERT INTO ${schema}.migrations VALUES ($1)`, [at + 1]);
+      await query(step(schema));
+      await query(`INSERT INTO ${schema}.migrations VALUES ($1)`, [at + 1]);
     }
     await client.query('COMMIT');
   } catch (error) {
