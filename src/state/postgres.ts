@@ -218,13 +218,16 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     throw new RecordConflict(recordOf(conflict));
   }
 
-  async function list(collection: string, selection: ListOptions): Promise<readonly string[]> {
-    const rows = await query<{ key: string }>(statements.list, rangeOf(collection, selection));
-    return rows.map(({ key }) => key);
+  async function select<R extends pg.QueryResultRow>(text: string, collection: string, selection: ListOptions) {
+    const { prefix = '', after = '', limit } = selection;
+    if (prefix.includes(NUL)) return [];
+    const [behind = ''] = after.split(NUL, 1);
+    return query<R>(text, [time(), collection, prefix, endOfPrefix(prefix) ?? null, behind, limit]);
   }
 
-  function rangeOf(collection: string, { prefix = '', after = '', limit }: ListOptions) {
-    return [time(), collection, prefix, endOfPrefix(prefix) ?? null, after, limit];
+  async function list(collection: string, selection: ListOptions): Promise<readonly string[]> {
+    const rows = await select<{ key: string }>(statements.list, collection, selection);
+    return rows.map(({ key }) => key);
   }
 
   return {
@@ -233,6 +236,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     locks: isShared || isGuest ? createSharedLocks({ store: { write, list }, ...listener }) : createProcessLocks(),
     findFault: () => fault ?? listener.findFault(),
     async get(collection, key) {
+      if (key.includes(NUL)) return undefined;
       const id = idOf(collection, key);
       const version = listener.version();
       const isCached = !now && !UNCACHED.includes(collection);
@@ -258,7 +262,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Postg
     },
     list,
     async entries(collection, selection) {
-      const rows = await query<{ key: string; value: Buffer }>(statements.entries, rangeOf(collection, selection));
+      const rows = await select<{ key: string; value: Buffer }>(statements.entries, collection, selection);
       return rows.map(({ key, value }): Entry<Uint8Array> => ({ key, value: new Uint8Array(value) }));
     },
     async sweep() {
@@ -294,6 +298,9 @@ const TOO_MANY_CONNECTIONS = '53300';
 const MAX_SWEPT_AT_ONCE = 1000;
 /** The longest effect of a changed clock, or of a lost notification. */
 const CACHED_MS = 60_000;
+
+/** Text in PostgreSQL cannot have it, and so no key has. */
+const NUL = '\0';
 
 /** A deadlock, or a conflict with another transaction: nothing was changed. */
 const ROLLED_BACK: ReadonlySet<string> = new Set(['40001', '40P01']);

@@ -104,6 +104,18 @@ describe.skipIf(missing)(`a service on PostgreSQL${missing ? ` (${missing})` : '
     veneer = await start();
   });
 
+  test.each([
+    ['/v2/_catalog?last=%00', 200],
+    ['/v2/local/app/tags/list?last=%00', 200],
+    ['/v2/local/app/blobs/uploads/%00', 404],
+    [`/v2/local/app/blobs/uploads/${'a'.repeat(4000)}`, 404],
+    ['/v1alpha1/builds/a%00b', 404],
+    ['/v1alpha1/scans/a%00b', 404],
+  ])('finds nothing by names that the database does not take: %s', async (path, status) => {
+    expect(await pushTag('v1')).toBe(201);
+    expect(await pull(path)).toBe(status);
+  });
+
   test('is the only one that holds the records', async () => {
     const second = await configure('two');
     const options = ['src/main.ts', '--config', second, '--listen', `127.0.0.1:${await findFreePort()}`];

@@ -46,6 +46,15 @@ export function recordStoreContract(
     expect(await store.list('tokens', { limit: 10 })).toEqual([]);
   });
 
+  test('has nothing under a key with a NUL, and lists what is behind it', async () => {
+    for (const key of ['a', 'ab', 'b']) await store.put('tokens', key, value(key));
+    expect(await store.get('tokens', 'a\0')).toBeUndefined();
+    expect(await store.list('tokens', { prefix: 'a\0', limit: 9 })).toEqual([]);
+    expect(await store.list('tokens', { after: 'a\0b', limit: 9 })).toEqual(['ab', 'b']);
+    const entries = await store.entries('tokens', { prefix: 'a', after: 'a\0', limit: 9 });
+    expect(entries.map(({ key }) => key)).toEqual(['ab']);
+  });
+
   test('keeps collections apart', async () => {
     await store.put('tokens', 'a', value('token'));
     await store.put('origins', 'a', value('origin'));

@@ -1,7 +1,7 @@
 // Upload sessions: a record with the repository of an upload, a file with its bytes, and one caller at a time.
 import { randomUUID } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
-import type { UploadFile, UploadFiles } from '../../content/upload-files.ts';
+import { isUploadId, type UploadFile, type UploadFiles } from '../../content/upload-files.ts';
 import type { DigestAlgorithm } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { entriesOf, keysOf } from '../../state/store.ts';
@@ -129,7 +129,11 @@ export function createSessions(store: HostedStore, uploadFiles: UploadFiles): Se
       // Nobody else knows the id yet, and what is new does not expire: a lock of all processes is not worth its transactions.
       return locks.areShared ? startNow() : locks.withLock(lockOf(id), startNow);
     },
-    use: (repository, id, work) => locks.withLock(lockOf(id), async () => work(await find(repository, id))),
+    async use(repository, id, work) {
+      // It would become the name of a lock.
+      if (!isUploadId(id)) throw unknownUpload(repository);
+      return locks.withLock(lockOf(id), async () => work(await find(repository, id)));
+    },
     keep,
     isKept: id => !young.get(id),
     forget,

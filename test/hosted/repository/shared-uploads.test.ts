@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { createBucketStore } from '../../../src/cache/read-through/bucket-store.ts';
 import { createGarbageCollector, type GarbageCollector } from '../../../src/hosted/gc/collector.ts';
 import { createQuota } from '../../../src/hosted/quota.ts';
@@ -232,6 +232,17 @@ test.each([
   expect(await bucket.find(`hosted/blobs/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`)).toBeUndefined();
   await b.hosted.uploads.finish(NAME, await start(), digest, chunk(content));
   await expectPushed(a);
+});
+
+test.each([
+  ['a NUL', '\0'],
+  ['a long text', 'x'.repeat(4000)],
+])('is not looked for by what is no id, and nothing is locked: %s', async (_, id) => {
+  const write = vi.spyOn(records, 'write');
+  const { hosted, place } = await open();
+  await expect(hosted.uploads.get(NAME, id)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
+  expect(write.mock.calls).toEqual([]);
+  await place.close();
 });
 
 test('counts those that another has ended no longer', async () => {
