@@ -1,7 +1,7 @@
 // The limit of rows of blobs: a server that does no more with a blob than every registry in Node must. A push is hashed, its blocks get sums, and
 // what was acknowledged survives a power cut: its file is synced, then the name of that, then a record of it, which shares a sync with those that
 // wait as well. A pull reads the file into two buffers and checks the sums. With an upstream, the first pull takes the same from there, and passes it
-// on.
+// on, as it does manifests: with `layers-first` once all layers have come, as a rule whose layer follows the links in them must.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { type FileHandle, open, rename } from 'node:fs/promises';
@@ -9,7 +9,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { crc32 } from 'node:zlib';
-import { request } from 'undici';
+import { z } from 'zod';
+import { receive } from './receive.ts';
 
 // As Veneer has them: src/main.ts.
 setFlagsFromString('--heap-growing-percent=80');
@@ -19,7 +20,7 @@ const BLOCK_BYTES = 64 * 1024;
 const BUFFER_BYTES = 512 * 1024;
 const MAX_WAITING_BYTES = 256 * 1024;
 
-const [, , directory = '.', upstream] = process.argv;
+const [, , directory = '.', upstream, order] = process.argv;
 const digestIn = (pathname: string) => pathname.slice(pathname.lastIndexOf('/') + 1);
 /** What has come from the upstream. */
 const kept = new Set<string>();
@@ -93,8 +94,8 @@ async function keep(
 
 /** The last piece waits for the digest. */
 async function passOn(response: ServerResponse, url: string, digest: string): Promise<void> {
-  const { body, headers } = await request(url);
-  response.writeHead(200, { 'Content-Length': String(headers['content-length']) });
+  const { body, length } = await receive(url);
+  response.writeHead(200, { 'Content-Length': length });
   let last: Uint8Array = new Uint8Array(0);
   const isWhole = await keep(body, { digest, path: pathOf(digest) }, piece => {
     const isTaken = response.write(last);
@@ -105,6 +106,27 @@ async function passOn(response: ServerResponse, url: string, digest: string): Pr
     kept.add(digest);
     response.end(last);
   } else response.destroy();
+}
+
+const manifestSchema = z.object({ layers: z.array(z.object({ digest: z.string() })) });
+
+async function passManifest(response: ServerResponse, url: string): Promise<void> {
+  const pieces: Uint8Array[] = [];
+  const { body } = await receive(url);
+  await keep(body, { digest: '', path: pathOf(digestIn(url)) }, async piece => pieces.push(Buffer.from(piece)));
+  const raw = Buffer.concat(pieces);
+  if (order === 'layers-first') {
+    const { layers } = manifestSchema.parse(JSON.parse(raw.toString()));
+    await Promise.all(layers.map(({ digest }) => fetchFirst(`${url.replace(/manifests\/.*/, 'blobs/')}${digest}`)));
+  }
+  response.writeHead(200, { 'Content-Length': raw.byteLength }).end(raw);
+}
+
+async function fetchFirst(url: string): Promise<void> {
+  const digest = digestIn(url);
+  if (kept.has(digest)) return;
+  const { body } = await receive(url);
+  if (await keep(body, { digest, path: pathOf(digest) })) kept.add(digest);
 }
 
 async function pull(response: ServerResponse, digest: string): Promise<void> {
@@ -140,6 +162,7 @@ const server = createServer((incoming, response) => {
   const answer = async () => {
     if (incoming.method === 'POST') response.writeHead(202, { Location: '/v2/upload' }).end();
     else if (incoming.method === 'PUT') await push(incoming, response, searchParams.get('digest') ?? '');
+    else if (upstream && pathname.includes('/manifests/')) await passManifest(response, `${upstream}${pathname}`);
     else if (upstream && !kept.has(digest)) await passOn(response, `${upstream}${pathname}`, digest);
     else await pull(response, digest);
   };

@@ -1,5 +1,6 @@
 // Pulls of whole images through proxies, as clients do them: the manifest, then its config and its layers, three at a time.
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import type { Benchmark, Environment } from './benchmark.ts';
 import { type Client, createClient } from './client.ts';
@@ -7,6 +8,7 @@ import { inTurn, pick, type Side } from './comparison.ts';
 import { repositoriesOf, repositoryAt } from './environment.ts';
 import { digestOf, encode } from './image.ts';
 import { forEach, time } from './load.ts';
+import { startServer } from './processes.ts';
 import { countTraffic, settleDisk } from './pulls.ts';
 import { createBlob, createImageOf, pushImage, type RandomImage } from './random-image.ts';
 import { startRuled } from './registries.ts';
@@ -18,19 +20,23 @@ const PARALLEL = 20;
 /** Pulled plain by both sides, or by Veneer through a rule for each image. */
 interface How {
   readonly isRuled: boolean;
+  /** Beside a program that does no more than it must, in place of the registry. */
+  readonly isLimit?: boolean;
 }
 
 /** Each pair of a new image: cold, and then warm. */
-function oneClient({ isRuled }: How): Benchmark {
-  const [suffix, how] = isRuled ? ['-rule', ' through a rule'] : ['', ''];
+function oneClient({ isRuled, isLimit = false }: How): Benchmark {
+  const [rule, how] = isRuled ? ['-rule', ' through a rule'] : ['', ''];
+  const suffix = `${rule}${isLimit ? '-limit' : ''}`;
   const image = `image of 64 MiB${how}, one client`;
+  const beside = isLimit ? { peer: 'bare server' } : {};
   return {
     rows: [
-      { name: `cold-image${suffix}`, what: `cold pull of an ${image}`, unit: 'ms', better: 'lower' },
-      { name: `warm-image${suffix}`, what: `warm pull of an ${image}`, unit: 'ms', better: 'lower' },
+      { name: `cold-image${suffix}`, what: `cold pull of an ${image}`, unit: 'ms', better: 'lower', ...beside },
+      { name: `warm-image${suffix}`, what: `warm pull of an ${image}`, unit: 'ms', better: 'lower', ...beside },
     ],
     async prepare(environment) {
-      const repositories = await findRepositories(environment, { isRuled });
+      const repositories = await findRepositories(environment, { isRuled, isLimit });
       const upstream = repositoryAt(await environment.upstream());
       return async pair => {
         const tag = await pushNew(upstream);
@@ -73,16 +79,32 @@ function manyClients({ isRuled }: How): Benchmark {
 export const IMAGES: readonly Benchmark[] = [
   oneClient({ isRuled: false }),
   oneClient({ isRuled: true }),
+  oneClient({ isRuled: false, isLimit: true }),
+  oneClient({ isRuled: true, isLimit: true }),
   manyClients({ isRuled: false }),
   manyClients({ isRuled: true }),
 ];
 
-async function findRepositories(environment: Environment, { isRuled }: How): Promise<Record<Side, string>> {
+async function findRepositories(environment: Environment, how: How): Promise<Record<Side, string>> {
   const repositories = repositoriesOf(await environment.proxies());
-  if (!isRuled) return repositories;
+  const veneer = how.isRuled ? await startRuledAt(environment, repositories.veneer) : repositories.veneer;
+  const peer = how.isLimit ? await startBareAt(environment, how) : repositories.peer;
+  return { veneer, peer };
+}
+
+async function startBareAt(environment: Environment, { isRuled }: How): Promise<string> {
+  const file = fileURLToPath(new URL('bare-blobs.ts', import.meta.url));
+  const { address } = await environment.upstream();
+  const args = [file, environment.directory, `http://${address}`, ...(isRuled ? ['layers-first'] : [])];
+  const bare = await startServer({ file: process.execPath, args });
+  environment.stack.defer(() => bare.stop());
+  return repositoryAt(bare);
+}
+
+async function startRuledAt(environment: Environment, repository: string): Promise<string> {
   const ruled = await startRuled(join(environment.directory, 'ruled'), await environment.upstream());
   environment.stack.defer(() => ruled.stop());
-  return { ...repositories, veneer: `http://${ruled.address}${new URL(repositories.veneer).pathname}` };
+  return `http://${ruled.address}${new URL(repository).pathname}`;
 }
 
 /** Milliseconds to the last byte of the slowest of clients who have no connection yet and start together. */
