@@ -5,6 +5,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { createMemory } from '../../src/memory.ts';
 import { openPostgresStore, type PostgresStore } from '../../src/state/postgres.ts';
@@ -325,6 +326,22 @@ describe.skipIf(missing)(`PostgreSQL${missing ? ` (${missing})` : ''}`, () => {
       const schema = newSchema();
       expect([await conditionOf(schema), await conditionOf(schema)]).toEqual(['gone', 'other']);
     });
+  });
+
+  test('waits for another process that migrates them for longer than any statement may take', async () => {
+    const schema = newSchema();
+    const migrating = new pg.Client({ connectionString: postgres.url });
+    migrating.on('error', () => {});
+    await migrating.connect();
+    await migrating.query('SELECT pg_advisory_lock(hashtextextended($1, 0))', [`veneer_${schema}_migration`]);
+    const opening = open(schema, { url: `${postgres.url}?statement_timeout=3000` });
+    opening.catch(() => {});
+    const waits = `SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND now() - query_start > '4 s'`;
+    await Promise.race([opening, waitUntil(async () => expect(await postgres.query(waits)).toHaveLength(1))]);
+    await migrating.end();
+    const store = await opening;
+    await store.put('tags', 'a', bytes('one'));
+    await store.close();
   });
 
   test('refuses the records of a newer release', async () => {
