@@ -1,8 +1,9 @@
 // Links: the records of a repository's content that a push or mount adds and a removal deletes, all at once. Content is stored once for all
 // repositories, and read only through a link. Everything that writes, apart from linkBlob, is to be called inside `withLock`, with its store.
 import { type Digest, parseDigest } from '../oci/digest.ts';
-import { type Change, type Expectation, keysOf, type Lock, repeatOnConflict } from '../state/store.ts';
+import { type Change, type Expectation, keysOf, type Lock, RecordConflict, repeatOnConflict } from '../state/store.ts';
 import {
+  BLOBS,
   type BlobRecord,
   holderKey,
   linkKey,
@@ -23,13 +24,27 @@ export interface ManifestLink {
   readonly tags: readonly string[];
 }
 
+/** What links content, before it is written. */
+interface PreparedLink {
+  /** What the repository links in addition. */
+  readonly bytes: number;
+  readonly changes: readonly Change[];
+  /** What has to be true still. */
+  readonly expected?: readonly Expectation[];
+  /** What is reported once it is written. */
+  readonly pushed: readonly HostedChange[];
+}
+
 /** Links a manifest whose content is stored, and points the tags to it, with that push time. */
-export async function linkManifest(store: HostedStore, link: ManifestLink, at = store.now()): Promise<void> {
-  const { records, options } = store;
+export async function linkManifest(store: HostedStore, link: ManifestLink, at?: Date): Promise<void> {
+  await writeLinks(store, link.repository, [await prepareManifest(store, link, at)]);
+}
+
+async function prepareManifest(store: HostedStore, link: ManifestLink, at = store.now()): Promise<PreparedLink> {
+  const { records } = store;
   const { repository, digest, size, document, tags } = link;
   const key = linkKey(repository, digest);
-  const isNew = !(await records.manifests.has(key));
-  const previous = await records.manifests.find(key);
+  const { record: previous, expected } = await records.manifests.expecting(key);
   const references = [...new Set([...document.blobs, ...document.manifests].map(descriptor => descriptor.digest))];
   const pushedAt = at.toISOString();
   const { mediaType, subject } = document;
@@ -43,10 +58,19 @@ export async function linkManifest(store: HostedStore, link: ManifestLink, at = 
     ...(subject ? [records.referrers.putting(memberKey(repository, subject.digest, digest), referrerOf(link))] : []),
     ...tagChanges.flat(),
   ];
-  await (isNew ? writeAccounted(store, repository, { bytes: size, changes }) : records.write(changes));
   const change = { kind: 'push', repository, digest, mediaType, size } as const;
   const pushed = tags.length === 0 ? [change] : tags.map(tag => ({ ...change, tag }));
-  await Promise.all(pushed.map(options.onChange));
+  return { bytes: expected.value ? 0 : size, changes, pushed };
+}
+
+/** All of one repository, in one transaction. */
+async function writeLinks(store: HostedStore, repository: string, links: readonly PreparedLink[]): Promise<void> {
+  const bytes = links.reduce((sum, link) => sum + link.bytes, 0);
+  const changes = links.flatMap(link => link.changes);
+  const expected = links.flatMap(link => link.expected ?? []);
+  if (bytes === 0) await store.records.write(changes, { expected });
+  else await writeAccounted(store, repository, { bytes, changes, expected });
+  for (const { pushed } of links) await Promise.all(pushed.map(store.options.onChange));
 }
 
 interface AccountedWrite {
@@ -177,8 +201,8 @@ export async function findTagged(
   tag: string,
 ): Promise<Digest | undefined> {
   const key = tagKey(repository, tag);
-  const record = await records.tags.find(key);
-  if (record || !(await records.tags.has(key))) return record?.digest;
+  const { record, expected } = await records.tags.expecting(key);
+  if (record || !expected.value) return record?.digest;
   const prefix = `${repository}@`;
   const end = ` ${tag}`;
   for await (const each of keysOf(records.tagged, prefix)) {
@@ -226,71 +250,113 @@ interface BlobLinkOptions {
 export async function linkBlob(
   store: HostedStore,
   link: BlobLink,
-  { at = store.now(), ...options }: BlobLinkOptions & { readonly at?: Date } = {},
+  { at, ...options }: BlobLinkOptions & { readonly at?: Date } = {},
 ): Promise<void> {
-  await linkBlobs(store, link.repository, { works: [{ link, ...options }], at });
+  const isOwn = ({ key }: { readonly key: string }) =>
+    key === linkKey(link.repository, link.digest) && !options.expected?.some(record => record.key === key);
+  await repeatOnConflict(isOwn, async () =>
+    writeLinks(store, link.repository, [await prepareBlob(store, link, { at, ...options })]),
+  );
 }
 
-interface LinkWork extends BlobLinkOptions {
-  readonly link: BlobLink;
-}
-
-interface LinkWorks {
-  readonly works: readonly LinkWork[];
-  readonly at?: Date;
-}
-
-/** All of one repository, in one transaction. */
-async function linkBlobs(store: HostedStore, repository: string, { works, at = store.now() }: LinkWorks) {
-  const { records, options } = store;
-  const pushedAt = at.toISOString();
-  const links = new Map(works.map(({ link }) => [linkKey(repository, link.digest), link]));
-  const given = works.flatMap(({ expected = [] }) => expected);
-  const changes = [
-    ...links
-      .entries()
-      .flatMap(([key, { digest, size }]) => [
-        records.blobs.putting(key, { size, pushedAt }),
-        records.holders.putting(holderKey(digest, 'blob', repository), {}),
-      ]),
-    ...works.flatMap(({ also = [] }) => also),
-  ];
-  const isOwn = ({ key }: { readonly key: string }) => links.has(key) && !given.some(record => record.key === key);
-  await repeatOnConflict(isOwn, async () => {
-    const before: Expectation[] = [];
-    for (const key of links.keys()) before.push((await records.blobs.expecting(key)).expected);
-    const fresh = before.filter(({ value }) => !value);
-    const bytes = fresh.reduce((sum, { key }) => sum + (links.get(key)?.size ?? 0), 0);
-    const expected = [...before, ...given];
-    if (fresh.length === 0) await records.write(changes, { expected });
-    else await writeAccounted(store, repository, { bytes, changes, expected });
-  });
-  for (const { link } of works) await options.onChange(changeOf('push', link));
-}
-
-/** Links stored content; `also` is written with it, and `lease` is that of the content. */
-type BlobLinker = (
+async function prepareBlob(
+  { records, now }: HostedStore,
   link: BlobLink,
-  options: { readonly also: readonly Change[]; readonly lease: Lock | undefined },
-) => Promise<void>;
+  { at = now(), also = [], expected = [] }: BlobLinkOptions & { readonly at?: Date | undefined },
+): Promise<PreparedLink> {
+  const { repository, digest, size } = link;
+  const key = linkKey(repository, digest);
+  const before = (await records.blobs.expecting(key)).expected;
+  return {
+    bytes: before.value ? 0 : size,
+    changes: [
+      records.blobs.putting(key, { size, pushedAt: at.toISOString() }),
+      records.holders.putting(holderKey(digest, 'blob', repository), {}),
+      ...also,
+    ],
+    expected: [before, ...expected],
+    pushed: [changeOf('push', link)],
+  };
+}
 
-interface WaitingLink extends LinkWork {
+/** Whether a conflict was about the link of a blob. */
+export function isLink({ collection }: { readonly collection: string }): boolean {
+  return collection === BLOBS;
+}
+
+/** Links stored content under the lock of its repository; `lease` is that of the content. */
+export interface Linker {
+  /** `also` is written with the link. */
+  blob(link: BlobLink, options: { readonly also: readonly Change[]; readonly lease: Lock | undefined }): Promise<void>;
+  /** `check` is called once more under the lock: throws where the manifest must not be linked. */
+  manifest(
+    link: ManifestLink,
+    options: { readonly check: () => Promise<void>; readonly lease: Lock | undefined },
+  ): Promise<void>;
+}
+
+type Prepare = (locked: HostedStore) => Promise<PreparedLink>;
+
+interface WaitingLink {
+  readonly prepare: Prepare;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
 
+/** Of one transaction: above that, what waits is for the next. */
+const MAX_CHANGES = 1_000;
+
 /** What waits for the lock is linked together: a transaction waits for the disk, however much is in it. */
-export function createBlobLinker(store: HostedStore): BlobLinker {
+export function createLinker(store: HostedStore): Linker {
   const waiting = new Map<string, WaitingLink[]>();
 
-  /** Where all of them cannot be linked, each is for itself. */
-  async function linkAll(repository: string, works: readonly WaitingLink[]): Promise<void> {
+  const linkOne = async (locked: HostedStore, repository: string, prepare: Prepare) =>
+    writeLinks(locked, repository, [await prepare(locked)]);
+
+  /** Links what is independent of each other, as it changes other records, and returns the rest. */
+  async function linkSome(
+    locked: HostedStore,
+    repository: string,
+    works: readonly WaitingLink[],
+  ): Promise<readonly WaitingLink[]> {
+    const taken: { readonly work: WaitingLink; readonly link: PreparedLink }[] = [];
+    const rest: WaitingLink[] = [];
+    const changed = new Set<string>();
+    for (const work of works) {
+      const link = await work.prepare(locked).catch(work.reject);
+      if (!link) continue;
+      const keys = link.changes.map(({ collection, key }) => `${collection} ${key}`);
+      const hasRoom = taken.length === 0 || changed.size + keys.length <= MAX_CHANGES;
+      const isIndependent = hasRoom && !keys.some(key => changed.has(key));
+      // Also of those that are left, so that what follows them does not overtake them.
+      for (const key of keys) changed.add(key);
+      if (isIndependent) taken.push({ work, link });
+      else rest.push(work);
+    }
+    if (taken.length === 0) return rest;
     try {
-      await linkBlobs(store, repository, { works });
-      for (const { resolve } of works) resolve();
+      await writeLinks(
+        locked,
+        repository,
+        taken.map(({ link }) => link),
+      );
+      for (const { work } of taken) work.resolve();
     } catch (error) {
-      if (works.length === 1) works[0]?.reject(error);
-      else for (const work of works) await linkAll(repository, [work]);
+      await linkEach(locked, repository, { works: taken.map(({ work }) => work), error });
+    }
+    return rest;
+  }
+
+  /** After the error of all of them: each is for itself. */
+  async function linkEach(
+    locked: HostedStore,
+    repository: string,
+    { works, error }: { readonly works: readonly WaitingLink[]; readonly error: unknown },
+  ): Promise<void> {
+    const isFinal = works.length === 1 && !(error instanceof RecordConflict);
+    for (const { prepare, resolve, reject } of works) {
+      if (isFinal) reject(error);
+      else await repeatOnConflict(isLink, () => linkOne(locked, repository, prepare)).then(resolve, reject);
     }
   }
 
@@ -301,24 +367,42 @@ export function createBlobLinker(store: HostedStore): BlobLinker {
       return works;
     };
     await store
-      .withLock(repository, () => linkAll(repository, take()))
+      .withLock(repository, async locked => {
+        let works: readonly WaitingLink[] = take();
+        while (works.length > 0) works = await linkSome(locked, repository, works);
+      })
       .catch(error => {
         for (const { reject } of take()) reject(error);
       });
   }
 
-  return (link, { also, lease }) => {
-    // The fence of a lease is of one content alone, and needs no lock.
-    if (lease) return linkBlob(store, link, { also, expected: lease.fence });
+  function linkInTurn(repository: string, prepare: Prepare): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const works = waiting.get(link.repository);
-    if (works) {
-      works.push({ link, also, resolve, reject });
-    } else {
-      waiting.set(link.repository, [{ link, also, resolve, reject }]);
-      void linkWaiting(link.repository);
+    const work = { prepare, resolve, reject };
+    const works = waiting.get(repository);
+    if (works) works.push(work);
+    else {
+      waiting.set(repository, [work]);
+      void linkWaiting(repository);
     }
     return promise;
+  }
+
+  return {
+    blob(link, { also, lease }) {
+      // The fence of a lease is of one content alone, and needs no lock.
+      if (lease) return linkBlob(store, link, { also, expected: lease.fence });
+      return linkInTurn(link.repository, locked => prepareBlob(locked, link, { also }));
+    },
+    manifest(link, { check, lease }) {
+      const { repository } = link;
+      const prepare: Prepare = async locked => {
+        await check();
+        return prepareManifest(locked, link);
+      };
+      if (!lease) return linkInTurn(repository, prepare);
+      return store.withLock(repository, locked => linkOne(locked, repository, prepare), lease);
+    },
   };
 }
 

@@ -4,7 +4,7 @@ import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
 import { keysOf } from '../state/store.ts';
-import { findTagged, unlinkTag } from './links.ts';
+import { createLinker, findTagged, unlinkTag } from './links.ts';
 import { absent, hasRepository, holdersKey, memberKey, type Referrer, tagKey } from './records.ts';
 import { createBlobs, type HostedBlobs } from './repository/blobs.ts';
 import { refuseTagRemoval } from './repository/integrity.ts';
@@ -46,8 +46,9 @@ interface NamesPage {
 
 /** Allows garbage collection on the same store. */
 export function createHostedRepositories(store: HostedStore, uploadFiles: UploadFiles): HostedRepositories {
-  const { expire, close, ...uploads } = createUploads(store, uploadFiles);
-  const { restore, ...manifests } = createManifests(store);
+  const linker = createLinker(store);
+  const { expire, close, ...uploads } = createUploads(store, linker, uploadFiles);
+  const { restore, ...manifests } = createManifests(store, linker);
   return {
     uploads,
     blobs: createBlobs(store),

@@ -4,8 +4,8 @@ import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import { repeatOnConflict } from '../../state/store.ts';
-import { findBlob, linkBlob, unlinkBlob } from '../links.ts';
-import { BLOBS, holderKey, linkKey, memberKey } from '../records.ts';
+import { findBlob, isLink, linkBlob, unlinkBlob } from '../links.ts';
+import { holderKey, linkKey, memberKey } from '../records.ts';
 import { type HostedStore, refuseFullDisk } from '../store.ts';
 
 export interface HostedBlobs {
@@ -104,10 +104,6 @@ export function createBlobs(store: HostedStore): HostedBlobs {
       await store.withLock(repository, locked => repeatOnConflict(isLink, () => deleteNow(locked, repository, digest)));
     },
   };
-}
-
-function isLink({ collection }: { readonly collection: string }): boolean {
-  return collection === BLOBS;
 }
 
 function unknownBlob(repository: string, digest: Digest): RegistryError {

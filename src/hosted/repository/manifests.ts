@@ -4,7 +4,7 @@ import { type Digest, digestAlgorithm, digestOf } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../../oci/manifest.ts';
 import { parseRepository, parseTag } from '../../oci/reference.ts';
-import { findManifestRecord, linkManifest, type ManifestLink, unlinkManifest } from '../links.ts';
+import { findManifestRecord, type Linker, type ManifestLink, unlinkManifest } from '../links.ts';
 import { absent, linkKey } from '../records.ts';
 import type { HostedStore } from '../store.ts';
 import { checkReferences, refuseMove, refuseRemoval } from './integrity.ts';
@@ -47,7 +47,10 @@ export interface PushedManifest {
 const MAX_TAGS = 50;
 
 /** `heal` rewrites a damaged manifest from memory, if it is there; returns whether it did. */
-export function createManifests(store: HostedStore): HostedManifests & { restore(digest: Digest): Promise<boolean> } {
+export function createManifests(
+  store: HostedStore,
+  linker: Pick<Linker, 'manifest'>,
+): HostedManifests & { restore(digest: Digest): Promise<boolean> } {
   const { content, records, options, memory } = store;
   // A function of bytes and type, so never stale; the records decide whether a repository has them.
   const parsed = memory.openCache<Manifest>();
@@ -113,15 +116,13 @@ export function createManifests(store: HostedStore): HostedManifests & { restore
     async put(repository, push) {
       const link = parsePush(repository, push);
       // Checked before the bytes are written, to fail early, and again under the lock, where nothing can change any more.
-      await check(link);
-      const missing = await store.withLease(link.digest, async lease => {
+      let missing = await check(link);
+      const checkAgain = async () => {
+        missing = await check(link);
+      };
+      await store.withLease(link.digest, async lease => {
         await keep(push.raw, link.digest);
-        const checkAndLink = async (locked: HostedStore) => {
-          const missing = await check(link);
-          await linkManifest(locked, link);
-          return missing;
-        };
-        return store.withLock(repository, checkAndLink, lease);
+        await linker.manifest(link, { check: checkAgain, lease });
       });
       const { digest, size, document } = link;
       return { digest, mediaType: document.mediaType, size, subject: document.subject?.digest, missing };

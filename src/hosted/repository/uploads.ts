@@ -7,7 +7,7 @@ import { RegistryError } from '../../oci/errors.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import { ContentMismatch } from '../../oci/verify.ts';
 import { RecordConflict, RecordStoreAway, RecordStoreBusy } from '../../state/store.ts';
-import { createBlobLinker } from '../links.ts';
+import type { Linker } from '../links.ts';
 import { type HostedStore, refuseFullDisk } from '../store.ts';
 import { createSessions, type Session } from './upload-sessions.ts';
 
@@ -46,11 +46,11 @@ export interface Chunk {
 
 export function createUploads(
   store: HostedStore,
+  linker: Pick<Linker, 'blob'>,
   uploadFiles: UploadFiles,
 ): Uploads & { expire(): Promise<void>; close(): Promise<void> } {
   const { options, records, now } = store;
   const sessions = createSessions(store, uploadFiles);
-  const link = createBlobLinker(store);
 
   async function append(session: Session, chunk: Chunk, { isLast = false } = {}): Promise<void> {
     const { file, repository, id } = session;
@@ -100,7 +100,7 @@ export function createUploads(
       await store.withLease(digest, async lease => {
         await file.commit(digest).catch(refuseMismatch);
         // Before the lease ends, and with it what is not linked.
-        await link({ repository, digest, size }, { also, lease }).catch(async error => {
+        await linker.blob({ repository, digest, size }, { also, lease }).catch(async error => {
           if (mayPass(error)) await file.truncate(before).catch(() => {});
           throw error;
         });

@@ -3,12 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { readdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createBlobLinker } from '../../../src/hosted/links.ts';
 import type { HostedRepositories } from '../../../src/hosted/repositories.ts';
-import { createHostedStore, type Quota } from '../../../src/hosted/store.ts';
-import { createMemory } from '../../../src/memory.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
-import type { Change, RecordStore } from '../../../src/state/store.ts';
 import { chunk, createBody, createPlace, type Place, readBlob } from '../fixture.ts';
 
 let place: Place;
@@ -187,52 +183,6 @@ describe('an upload that has just begun', () => {
     await expect(start()).rejects.toMatchObject({ code: 'TOOMANYREQUESTS' });
     await hosted.uploads.finish('local/app', id, digest, chunk(content));
     await start();
-  });
-});
-
-describe('blobs that arrive together', () => {
-  const blobs = ['a', 'b', 'c', 'b'].map(text => ({ digest: digestOf(Buffer.from(text)), size: 1 }));
-  const writes: (readonly Change[])[] = [];
-
-  /** Links all of them in one turn of the event loop. */
-  async function linkAll(account: Quota['account']) {
-    const { content, records } = place;
-    const write: RecordStore['write'] = async (changes, options) => {
-      writes.push(changes);
-      await records.write(changes, options);
-    };
-    const link = createBlobLinker(
-      createHostedStore({
-        ...{ content, records: { ...records, write }, memory: createMemory(), now: () => new Date() },
-        options: { quota: { admitUpload() {}, account } },
-      }),
-    );
-    const linking = blobs.map(blob => link({ repository: 'local/app', ...blob }, { also: [], lease: undefined }));
-    return (await Promise.allSettled(linking)).map(({ status }) => status);
-  }
-
-  beforeEach(() => void writes.splice(0));
-
-  test('are linked by one write, and each counts once', async () => {
-    const accounted: number[] = [];
-    const account: Quota['account'] = async (_repository, bytes, write) => {
-      accounted.push(bytes);
-      await write({ changes: [], expected: [] });
-    };
-    expect(await linkAll(account)).toEqual(Array.from({ length: 4 }, () => 'fulfilled'));
-    expect([writes.length, accounted]).toEqual([1, [3]]);
-    expect(await place.records.list('hosted.blob', { limit: 9 })).toHaveLength(3);
-  });
-
-  test('are linked as far as they may be, where not all may', async () => {
-    let used = 0;
-    const account: Quota['account'] = async (_repository, bytes, write) => {
-      if (used + bytes > 2) throw new Error('too much');
-      used += bytes;
-      await write({ changes: [], expected: [] });
-    };
-    expect(await linkAll(account)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled']);
-    expect(await place.records.list('hosted.blob', { limit: 9 })).toHaveLength(2);
   });
 });
 
