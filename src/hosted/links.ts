@@ -412,6 +412,7 @@ export function createLinker(store: HostedStore): Linker {
  */
 export async function unlinkBlob(store: HostedStore, link: BlobLink, expected: Expectation): Promise<void> {
   await unlinkBlobs(store, link.repository, [{ link, expected }]);
+  await store.deleteUnlinked(link.digest);
 }
 
 export interface ExpectedLink {
@@ -419,7 +420,10 @@ export interface ExpectedLink {
   readonly expected: Expectation;
 }
 
-/** The same for many of one repository, in one transaction: all of them, or none where one is not as expected. */
+/**
+ * Unlinks many of one repository in one transaction: all of them, or none where one is not as expected. Their content is to be deleted
+ * afterwards, which needs no lock.
+ */
 export async function unlinkBlobs(
   store: HostedStore,
   repository: string,
@@ -433,7 +437,6 @@ export async function unlinkBlobs(
   ]);
   await writeAccounted(store, repository, { bytes: -bytes, changes, expected: links.map(({ expected }) => expected) });
   for (const { link } of links) await options.onChange(changeOf('delete', link));
-  await Promise.all(links.map(({ link }) => store.deleteUnlinked(link.digest)));
 }
 
 function changeOf(kind: HostedChange['kind'], link: BlobLink): HostedChange {

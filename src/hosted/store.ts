@@ -32,8 +32,8 @@ export interface HostedStore {
   withLease<T>(digest: Digest, work: (lease: Lock | undefined) => Promise<T>): Promise<T>;
   /** Whether a repository links the content, or it is leased. */
   isNeeded(digest: Digest): Promise<boolean>;
-  /** Deletes content that is not needed, unless the records may be incomplete. */
-  deleteUnlinked(digest: Digest): Promise<void>;
+  /** Deletes content that is not needed, unless the records may be incomplete. Returns whether it is gone. */
+  deleteUnlinked(digest: Digest): Promise<boolean>;
   /** Runs work while the content is not deleted, if it is needed; otherwise gives undefined. */
   ifNeeded<T>(digest: Digest, work: () => Promise<T>): Promise<T | undefined>;
   /** Why content without a record must be retained; undefined where it may be deleted. */
@@ -134,13 +134,16 @@ export function createHostedStore(deps: {
     return locks.areShared ? locks.listHeld(leaseKey(digest)) : [];
   }
 
-  async function deleteUnlinked(digest: Digest): Promise<void> {
-    if (reasonToKeep() !== undefined || (await isNeeded(digest))) return;
-    await locks.withLock(deletionKey(digest), async lock => {
+  async function deleteUnlinked(digest: Digest): Promise<boolean> {
+    if (reasonToKeep() !== undefined) return false;
+    // A lock of several processes is a record.
+    if (locks.areShared && (await isNeeded(digest))) return false;
+    return locks.withLock(deletionKey(digest), async lock => {
       // Whoever needs it from here on waits: see `findStray`.
-      if (await isNeeded(digest)) return;
+      if (await isNeeded(digest)) return false;
       await lock.confirm();
       await content.delete(digest);
+      return true;
     });
   }
 

@@ -2,6 +2,7 @@
 import { AUGMENTATION } from './augmentation.ts';
 import type { Benchmark } from './benchmark.ts';
 import { MANY_BLOBS, START } from './blobs.ts';
+import { REMOVAL } from './collection.ts';
 import { FLEET } from './fleet.ts';
 import { HOSTED } from './hosted.ts';
 import { IMAGES } from './images.ts';
@@ -27,5 +28,6 @@ export const BENCHMARKS: readonly Benchmark[] = [
   ...TAG_LISTS,
   START,
   MANY_BLOBS,
+  REMOVAL,
   MIXED_LOAD,
 ];

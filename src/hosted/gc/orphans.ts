@@ -7,7 +7,7 @@ import { formatSize } from '../../oci/wording.ts';
 import { keysOf } from '../../state/store.ts';
 import { holdersKey, linkKey } from '../records.ts';
 import type { GcReport } from './report.ts';
-import type { GcRun } from './run.ts';
+import { type GcRun, scanMembers } from './run.ts';
 
 /** Nothing was removed: the run is more likely a mistake than intended. The message says why, and how to proceed. */
 export class GcRefused extends Error {
@@ -31,48 +31,58 @@ export async function sweepOrphans(
 ): Promise<GcReport['orphans']> {
   const found = { blobs: 0, bytes: 0 };
   let files = 0;
-  for await (const digest of inventory.list()) {
-    files += 1;
-    await run.visit();
-    const size = await findOrphan(run, inventory, digest);
-    if (size === undefined) continue;
-    found.blobs += 1;
-    found.bytes += size;
+  for await (const digests of sortedParts(inventory)) {
+    files += digests.length;
+    for await (const { size } of findOrphans(run, inventory, digests)) {
+      found.blobs += 1;
+      found.bytes += size;
+    }
   }
   const orphans = { blobs: 0, bytes: 0 };
   if (found.blobs === 0) return orphans;
   if (!force && found.blobs > FEW && found.blobs * 2 > files) throw refusal(found, files);
-  for await (const digest of inventory.list()) {
-    await run.visit();
-    const size = await removeOrphan(run, inventory, digest);
-    if (size === undefined) continue;
-    orphans.blobs += 1;
-    orphans.bytes += size;
+  for await (const digests of sortedParts(inventory)) {
+    const gone = await run.sweeper.removeContent(await Array.fromAsync(findOrphans(run, inventory, digests)));
+    orphans.blobs += gone.length;
+    orphans.bytes += gone.reduce((sum, { size }) => sum + size, 0);
   }
   return orphans;
 }
 
-/** Its size; undefined for content that is linked, or was added within the grace period. */
+const LISTED_AT_ONCE = 500;
+
+/** All content, in parts that are sorted each. */
+async function* sortedParts(inventory: Inventory): AsyncGenerator<readonly Digest[]> {
+  let part: Digest[] = [];
+  for await (const digest of inventory.list()) {
+    if (part.push(digest) < LISTED_AT_ONCE) continue;
+    yield part.sort();
+    part = [];
+  }
+  yield part.sort();
+}
+
+/** Most content is linked: that is read for many at once. */
+async function* findOrphans(run: GcRun, inventory: Inventory, digests: readonly Digest[]) {
+  const isLinked = scanMembers(run.store.records.holders, () => false);
+  for (const digest of digests) {
+    await run.visit();
+    if (await isLinked(holdersKey(digest))) continue;
+    const size = await findOrphan(run, inventory, digest);
+    if (size !== undefined) yield { digest, size };
+  }
+}
+
+/** Its size; undefined for content that is needed, or was added within the grace period. */
 async function findOrphan(
   { store, graceBefore }: GcRun,
   inventory: Inventory,
   digest: Digest,
 ): Promise<number | undefined> {
-  const [holder] = await store.records.holders.list({ prefix: holdersKey(digest), limit: 1 });
-  if (holder !== undefined) return undefined;
+  if (await store.isNeeded(digest)) return undefined;
   const storedAt = await inventory.findStoredAt(digest);
   if (!storedAt || storedAt.toISOString() > graceBefore) return undefined;
   return (await store.content.find(digest))?.size;
-}
-
-async function removeOrphan(run: GcRun, inventory: Inventory, digest: Digest): Promise<number | undefined> {
-  // Most content is linked.
-  if ((await findOrphan(run, inventory, digest)) === undefined) return undefined;
-  const { store, sweeper } = run;
-  if (await store.isNeeded(digest)) return undefined;
-  const size = await findOrphan(run, inventory, digest);
-  if (size !== undefined) await sweeper.removeContent({ digest, size });
-  return size;
 }
 
 const MAX_NAMED = 20;

@@ -1,11 +1,12 @@
 // Garbage collection of one repository: expired tags, then manifests that nothing refers to any more, then blobs that no manifest refers
 // to.
+import { setImmediate } from 'node:timers/promises';
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { entriesOf, keysOf, RecordConflict } from '../../state/store.ts';
 import type { ExpectedLink } from '../links.ts';
 import { BLOBS, linkKey, type ManifestRecord, memberKey, membersOf, type TagRecord, tagKey } from '../records.ts';
 import { addTally, NOTHING, type RepositoryReport, type Tally } from './report.ts';
-import { type GcRun, hasMember } from './run.ts';
+import { type GcRun, hasMember, scanMembers } from './run.ts';
 
 /** In this order each step frees more for the next: tags refer to manifests, and manifests to each other and to blobs. */
 export async function sweepRepository(run: GcRun, repository: string): Promise<RepositoryReport> {
@@ -143,11 +144,18 @@ async function hasSubject(
   return key !== undefined && !sweeper.isRemoved(key) && store.records.manifests.has(key);
 }
 
-/** So many are removed by one transaction: each waits for the disk, and pushes to the repository wait for the lock meanwhile. */
-const BLOBS_AT_ONCE = 50;
+/**
+ * So many are removed by one transaction, which waits for the disk, and manifests that are pushed to the repository wait for the lock meanwhile.
+ * Where each changes a page of its own in two collections, these are 2 MiB: a full disk has a reserve for them.
+ */
+const BLOBS_AT_ONCE = 250;
+/** Between two turns of the event loop. */
+const READ_AT_ONCE = 50;
 
 async function sweepBlobs(run: GcRun, repository: string): Promise<{ readonly removed: Tally; readonly kept: Tally }> {
   const prefix = `${repository}@`;
+  const { records, recentAccess } = run.store;
+  const isReferredTo = scanMembers(records.references, run.sweeper.isRemoved);
   let [removed, kept] = [NOTHING, NOTHING];
   /** Sizes of those that nothing needs. */
   let unneeded = new Map<Digest, number>();
@@ -159,22 +167,27 @@ async function sweepBlobs(run: GcRun, repository: string): Promise<{ readonly re
       if (gone.has(digest)) removed = addTally(removed, one);
       else kept = addTally(kept, one);
     }
+    await run.sweeper.removeContent([...gone].map(digest => ({ digest, size: unneeded.get(digest) ?? 0 })));
     unneeded = new Map();
   }
 
-  for await (const { key, value } of entriesOf(run.store.records.blobs, prefix)) {
+  for await (const { key, value } of entriesOf(records.blobs, prefix)) {
     await run.visit();
     const digest = parseDigest(key.slice(prefix.length));
     // First without the lock: most are needed.
-    if (await findUnneededBlob(run, repository, digest)) unneeded.set(digest, value.size);
-    else kept = addTally(kept, { ...NOTHING, blobs: 1, bytes: value.size });
+    const isNeeded =
+      value.pushedAt > run.graceBefore ||
+      recentAccess.isAccessedAfter(key, run.graceBefore) ||
+      (await isReferredTo(memberKey(repository, digest)));
+    if (isNeeded) kept = addTally(kept, { ...NOTHING, blobs: 1, bytes: value.size });
+    else unneeded.set(digest, value.size);
     if (unneeded.size === BLOBS_AT_ONCE) await removeFound();
   }
   if (unneeded.size > 0) await removeFound();
   return { removed, kept };
 }
 
-/** Those that were removed. Where one was pushed again meanwhile, each is for itself. */
+/** Those that were removed. Where one was pushed again meanwhile, it is found by halves. */
 async function removeUnneededBlobs(
   run: GcRun,
   repository: string,
@@ -184,12 +197,10 @@ async function removeUnneededBlobs(
     return await removeTogether(run, repository, digests);
   } catch (error) {
     if (!(error instanceof RecordConflict && error.record.collection === BLOBS)) throw error;
-    const gone = new Set<Digest>();
-    if (digests.length === 1) return gone;
-    for (const digest of digests) {
-      for (const removed of await removeUnneededBlobs(run, repository, [digest])) gone.add(removed);
-    }
-    return gone;
+    if (digests.length === 1) return new Set();
+    const half = Math.ceil(digests.length / 2);
+    const first = await removeUnneededBlobs(run, repository, digests.slice(0, half));
+    return first.union(await removeUnneededBlobs(run, repository, digests.slice(half)));
   }
 }
 
@@ -199,30 +210,24 @@ async function removeTogether(
   digests: readonly Digest[],
 ): Promise<ReadonlySet<Digest>> {
   const { store, sweeper, graceBefore } = run;
+  const { records, recentAccess } = store;
   return store.withLock(repository, async locked => {
+    const isReferredTo = scanMembers(records.references, sweeper.isRemoved);
     const links = new Map<string, ExpectedLink>();
-    for (const digest of digests) {
-      const found = await findUnneededBlob(run, repository, digest);
-      if (!found) continue;
-      const link = { repository, digest, size: found.record.size };
-      links.set(linkKey(repository, digest), { link, expected: found.expected });
+    for (const [at, digest] of digests.entries()) {
+      if ((at + 1) % READ_AT_ONCE === 0) await setImmediate();
+      const key = linkKey(repository, digest);
+      const { record, expected } = await records.blobs.expecting(key);
+      if (!record || record.pushedAt > graceBefore || recentAccess.isAccessedAfter(key, graceBefore)) continue;
+      if (await isReferredTo(memberKey(repository, digest))) continue;
+      links.set(key, { link: { repository, digest, size: record.size }, expected });
     }
     const linksOf = (keys: readonly string[]) => keys.flatMap(key => links.get(key) ?? []);
-    const gone = await store.recentAccess.removeIdle([...links.keys()], graceBefore, keys =>
+    const gone = await recentAccess.removeIdle([...links.keys()], graceBefore, keys =>
       sweeper.removeBlobs(locked, repository, linksOf(keys)),
     );
     return new Set(linksOf(gone).map(({ link }) => link.digest));
   });
-}
-
-async function findUnneededBlob(run: GcRun, repository: string, digest: Digest) {
-  const { records, recentAccess } = run.store;
-  const key = linkKey(repository, digest);
-  const { record, expected } = await records.blobs.expecting(key);
-  if (!record || record.pushedAt > run.graceBefore) return undefined;
-  if (recentAccess.isAccessedAfter(key, run.graceBefore)) return undefined;
-  const isReferredTo = await hasMember(records.references, memberKey(repository, digest), run.sweeper.isRemoved);
-  return isReferredTo ? undefined : { record, expected };
 }
 
 /** The remaining tags and manifests. */

@@ -1,5 +1,6 @@
 // Shared state of one garbage collection: its deadlines, its progress, and the sweeper that removes or, in a dry run, only records.
 import { setImmediate } from 'node:timers/promises';
+import pLimit from 'p-limit';
 import type { Digest } from '../../oci/digest.ts';
 import { keysOf } from '../../state/store.ts';
 import { type ExpectedLink, type TagLink, unlinkBlobs, unlinkManifest, unlinkTag } from '../links.ts';
@@ -68,18 +69,23 @@ interface Sweeper {
       readonly record: ManifestRecord;
     },
   ): Promise<void>;
-  /** All of them, or none: throws RecordConflict where a link is not as expected. */
+  /** All of them, or none: throws RecordConflict where a link is not as expected. Their content stays. */
   removeBlobs(locked: HostedStore, repository: string, links: readonly ExpectedLink[]): Promise<void>;
-  /** Removes content that is not needed. */
-  removeContent(content: { readonly digest: Digest; readonly size: number }): Promise<void>;
+  /** Removes what is not needed of this, without the lock. Returns what is gone. */
+  removeContent(contents: readonly Content[]): Promise<readonly Content[]>;
 }
 
-export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
-  let freedBytes = 0;
+interface Content {
+  readonly digest: Digest;
+  readonly size: number;
+}
 
-  async function noteFreed({ digest, size }: { readonly digest: Digest; readonly size: number }): Promise<void> {
-    if (!(await store.isNeeded(digest))) freedBytes += size;
-  }
+/** Each takes a turn in the pool of threads, and of the event loop. */
+const REMOVED_AT_ONCE = 16;
+
+export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
+  const limit = pLimit(REMOVED_AT_ONCE);
+  let freedBytes = 0;
 
   return {
     get freedBytes() {
@@ -90,15 +96,14 @@ export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
     removeTag: (locked, link) => unlinkTag(locked, link, startedAt),
     async removeManifest(locked, { repository, digest, record }) {
       await unlinkManifest(locked, repository, digest, record);
-      await noteFreed({ digest, size: record.size });
+      if (!(await store.isNeeded(digest))) freedBytes += record.size;
     },
-    async removeBlobs(locked, repository, links) {
-      await unlinkBlobs(locked, repository, links);
-      for (const { link } of links) await noteFreed(link);
-    },
-    async removeContent(content) {
-      await store.deleteUnlinked(content.digest);
-      await noteFreed(content);
+    removeBlobs: unlinkBlobs,
+    async removeContent(contents) {
+      const gone = await limit.map(contents, ({ digest }) => store.deleteUnlinked(digest));
+      const removed = contents.filter((_, at) => gone[at]);
+      freedBytes += removed.reduce((sum, { size }) => sum + size, 0);
+      return removed;
     },
   };
 }
@@ -110,7 +115,7 @@ export function createDryRun({ records }: HostedStore, startedAt: Date): Sweeper
   const untagged = new Set<string>();
   const isRemoved: Sweeper['isRemoved'] = key => removed.has(key);
 
-  async function noteFreed({ digest, size }: { readonly digest: Digest; readonly size: number }): Promise<void> {
+  async function noteFreed({ digest, size }: Content): Promise<void> {
     if (!(await hasMember(records.holders, holdersKey(digest), isRemoved))) freedBytes += size;
   }
 
@@ -135,12 +140,12 @@ export function createDryRun({ records }: HostedStore, startedAt: Date): Sweeper
       await noteFreed({ digest, size: record.size });
     },
     async removeBlobs(_, repository, links) {
-      for (const { link } of links) {
-        removed.add(holderKey(link.digest, 'blob', repository));
-        await noteFreed(link);
-      }
+      for (const { link } of links) removed.add(holderKey(link.digest, 'blob', repository));
     },
-    removeContent: noteFreed,
+    async removeContent(contents) {
+      for (const content of contents) await noteFreed(content);
+      return contents;
+    },
   };
 }
 
@@ -152,4 +157,36 @@ export async function hasMember(
 ): Promise<boolean> {
   for await (const key of keysOf(collection, prefix)) if (!isRemoved(key)) return true;
   return false;
+}
+
+const SCANNED_AT_ONCE = 500;
+
+/**
+ * Whether a key with a prefix is left, as `hasMember` says, for many prefixes in ascending order: keys are read many at once, and may have
+ * changed since. They are of ASCII, which JavaScript orders as the records are.
+ */
+export function scanMembers(
+  collection: Parameters<typeof keysOf>[0],
+  isRemoved: Sweeper['isRemoved'],
+): (prefix: string) => Promise<boolean> {
+  let page: readonly string[] = [];
+  let at = 0;
+  let isLast = false;
+  return async prefix => {
+    for (;;) {
+      for (let key = page[at]; key !== undefined; key = page[at]) {
+        if (key.startsWith(prefix)) {
+          if (!isRemoved(key)) return true;
+        } else if (key > prefix) {
+          return false;
+        }
+        at += 1;
+      }
+      if (isLast) return false;
+      const [after = prefix] = [prefix, ...page.slice(-1)].sort().reverse();
+      page = await collection.list({ after, limit: SCANNED_AT_ONCE });
+      at = 0;
+      isLast = page.length < SCANNED_AT_ONCE;
+    }
+  };
 }
