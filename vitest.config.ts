@@ -52,6 +52,7 @@ export default defineConfig({
           exclude: [...LEFT_OUT, ...LARGE, ...ALONE],
           // They wait more than they compute.
           maxWorkers: 3,
+          env: THREADS,
           sequence: { groupOrder: 1 },
         },
       },
@@ -62,6 +63,7 @@ export default defineConfig({
           include: LARGE,
           exclude: LEFT_OUT,
           maxWorkers: 2,
+          env: THREADS,
           sequence: { groupOrder: 2 },
         },
       },

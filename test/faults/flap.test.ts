@@ -4,7 +4,7 @@ import { afterEach, expect, test } from 'vitest';
 import { startApp, type TestApp } from '../support/app.ts';
 import { IMPATIENT, PATIENT } from '../support/patience.ts';
 
-const CLIENTS = 40;
+const CLIENTS = 20;
 const TRIES = 5;
 const FAILURES = 3;
 const CONCURRENCY = 4;
