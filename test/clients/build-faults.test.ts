@@ -74,11 +74,11 @@ describe.skipIf(missing)(`builds that go wrong${missing ? ` (${missing})` : ''}`
   });
 
   test('a time-out kills the step', async () => {
-    const submitted = await builds.submit({ containerFile: environment.waitAt('late'), buildTimeout: '6s' });
+    const submitted = await builds.submit({ containerFile: environment.waitAt('late'), buildTimeout: '10s' });
     await environment.gate.arrive('late');
     expect(environment.gate.listSteps('late')).not.toEqual([]);
     const { failure } = await builds.awaitEnd(submitted);
-    expect(failure).toMatchObject({ kind: 'timeout', reason: 'not finished after 6 s' });
+    expect(failure).toMatchObject({ kind: 'timeout', reason: 'not finished after 10 s' });
     await waitUntil(async () => expect(environment.gate.listSteps('late')).toEqual([]));
     expect(environment.gate.countWaiting('late')).toBe(0);
   });

@@ -79,7 +79,8 @@ describe.skipIf(missing)(`replicas at one bucket${missing ? ` (${missing})` : ''
         { name: 'labelled', match: { image: 'lab/ruled' }, labels: { from: 'a rule' } },
       ],
       builds: { backends: ['embedded'] },
-      scrub: { every: '1m', bucket: true },
+      // Slow enough to leave what a test has damaged to the command that the test runs.
+      scrub: { every: '1d', bucket: true },
       ...more,
     };
     const config = join(folder, `${name}.yaml`);

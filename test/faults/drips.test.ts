@@ -145,7 +145,7 @@ test('of a hundred clients who leave blobs that drip, nothing is left behind', a
       .read()
       .catch(() => {});
   await expect.poll(() => open).toBe(100);
-  expect(await arriving()).toBe(100);
+  await expect.poll(arriving).toBe(100);
   leaving.abort();
   await expect.poll(() => open, { timeout: 25_000 }).toBe(0);
   await expect.poll(arriving).toBe(0);

@@ -35,6 +35,8 @@ export interface StartOptions {
   readonly checkReady: () => Promise<unknown>;
 }
 
+const LAST_LINES_MS = 300;
+
 /** Starts a daemon and waits for its readiness; throws with the end of its output if it leaves or stays silent. */
 export async function startProcess(
   command: string,
@@ -59,11 +61,13 @@ export async function startProcess(
 
   async function end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
     if (hasLeft()) return;
-    const left = once(child, 'exit');
+    const [left, closed] = [once(child, 'exit'), once(child, 'close')];
     child.kill(signal);
     const kill = setTimeout(() => child.kill('SIGKILL'), 10_000);
     await left;
     clearTimeout(kill);
+    // Its last lines are still to be read; a process that it has left behind may hold its output open.
+    await Promise.race([closed, wait(LAST_LINES_MS)]);
   }
   const stop = () => end('SIGTERM');
 
