@@ -12,7 +12,7 @@ import { run } from './support/process.ts';
 
 const missing = findMissing([...ENVIRONMENT_COMMANDS, 'skopeo']);
 
-describe.skipIf(missing)(`attestations${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`attestations${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
 
   beforeAll(async () => {

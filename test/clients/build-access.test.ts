@@ -28,7 +28,7 @@ const SECRETS = [SECRET, ...Object.values(PASSWORDS), 'canary-password-of-the-gu
 /** An access token: none of ours may be seen. */
 const TOKEN = /vnr_[\w-]{12,}/;
 
-describe.skipIf(missing)(`builds with access${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`builds with access${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let gate: Gate;
   let guarded: GuardedRegistry;

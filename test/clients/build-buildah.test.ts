@@ -18,7 +18,7 @@ const SEVERAL = ['linux/arm64', 'linux/amd64'];
 /** What cannot be there when a build begins, so that no cache has it. */
 const unique = () => String(Math.random());
 
-describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`buildah${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   useMachineNetworks();
 
   backendContract(async () => await createPlace(await createEnvironment()), { hasRun: true, isMultiPlatform: true });

@@ -24,7 +24,7 @@ import { run } from './support/process.ts';
 const missing = findMissing(ENVIRONMENT_COMMANDS);
 const command = clientPath('buildctl');
 
-describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, { timeout: 90_000 }, () => {
+describe.skipIf(missing)(`a BuildKit daemon${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
 
   beforeAll(async () => {

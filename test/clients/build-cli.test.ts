@@ -11,7 +11,7 @@ import { run } from './support/process.ts';
 const missing = findMissing(ENVIRONMENT_COMMANDS);
 const PLATFORMS = 'linux/amd64,linux/arm64,linux/arm/v7';
 
-describe.skipIf(missing)(`the commands for builds${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`the commands for builds${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let veneer = '';
   let context = '';

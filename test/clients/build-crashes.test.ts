@@ -13,7 +13,7 @@ import { waitUntil } from './support/process.ts';
 const missing = findMissing(ENVIRONMENT_COMMANDS);
 const PLATFORMS = 'linux/amd64,linux/arm64';
 
-describe.skipIf(missing)(`builds and crashes${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`builds and crashes${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: BuildEnvironment;
 
   beforeAll(async () => {

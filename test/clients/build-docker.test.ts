@@ -16,7 +16,7 @@ const missing = findMissing([...ENVIRONMENT_COMMANDS, 'buildx', 'docker', 'docke
 const SEVERAL = ['linux/arm64', 'linux/amd64'];
 const { signal } = new AbortController();
 
-describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   describe('with the plugin, on a builder of its own', () => {
     backendContract(async () => await createRemotePlace(await createEnvironment(), undefined), {
       hasRun: true,

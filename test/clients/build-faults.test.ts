@@ -11,7 +11,7 @@ import { waitUntil } from './support/process.ts';
 const missing = findMissing(ENVIRONMENT_COMMANDS);
 const PLATFORMS = 'linux/amd64,linux/arm64';
 
-describe.skipIf(missing)(`builds that go wrong${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`builds that go wrong${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: BuildEnvironment;
   let builds: BuildsClient;
 

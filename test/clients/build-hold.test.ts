@@ -27,7 +27,7 @@ const CLIENTS = [
   { client: 'crane', asks: 3, unavailable: GOES_ON, unknown: REASON },
 ] as const;
 
-describe.skipIf(missing)(`held pulls${missing ? ` (${missing})` : ''}`, { timeout: 90_000 }, () => {
+describe.skipIf(missing)(`held pulls${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let gate: Gate;
   let recipes: readonly object[];

@@ -34,7 +34,7 @@ const CONDA = {
   channels: ['bioconda', 'https://example.com/it_s'],
 };
 
-describe.skipIf(missing)(`packages${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`packages${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let tools: string;
 

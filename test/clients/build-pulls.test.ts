@@ -15,7 +15,7 @@ const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker']);
 const MACHINES = { 'linux/amd64': 'x86_64', 'linux/arm64': 'aarch64' } as const;
 const PLATFORMS = Object.keys(MACHINES);
 
-describe.skipIf(missing)(`pulls of what is built${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`pulls of what is built${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let host = '';
   let gate: Gate;

@@ -17,7 +17,7 @@ import { findFreePort, type Running, startProcess } from './support/process.ts';
 const missing = findMissing(['registry']);
 const credentials = { username: 'pusher', password: 'canary-password' };
 
-describe.skipIf(missing)(`pushes to distribution${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`pushes to distribution${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let folder = '';
   let url = '';
   let registry: Running | undefined;

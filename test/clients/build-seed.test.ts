@@ -28,7 +28,7 @@ const WITH_CONTEXT = {
 /** What `uname -m` says. */
 const MACHINES = { 'linux/amd64': 'x86_64', 'linux/arm64': 'aarch64', 'linux/arm/v7': 'armv7l' } as const;
 
-describe.skipIf(missing)(`multi-platform builds${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`multi-platform builds${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let host = '';
   let builds: BuildsClient;

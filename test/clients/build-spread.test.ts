@@ -10,7 +10,7 @@ import { run } from './support/process.ts';
 
 const missing = findMissing([...ENVIRONMENT_COMMANDS, 'buildah']);
 
-describe.skipIf(missing)(`a build on two builders${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`a build on two builders${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   useMachineNetworks();
 
   let environment: Environment;

@@ -12,7 +12,7 @@ const missing = findMissing([...ENVIRONMENT_COMMANDS, 'containerd', 'ctr', 'cont
 const ALL_PLATFORMS = ['--plain-http', '--all-platforms'];
 const SNAPSHOTTER = ['--snapshotter', 'native'];
 
-describe.skipIf(missing)(`containerd${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`containerd${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let containerd = { socket: '', content: '' };
   let veneer = '';

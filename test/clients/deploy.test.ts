@@ -123,7 +123,7 @@ const PROXIES: Readonly<Record<string, Proxy>> = {
 describe.each(Object.entries(PROXIES))('%s', (_, { command, passesReason, start }) => {
   const missing = findMissingTools([command, 'curl', 'openssl']);
 
-  describe.skipIf(missing)(`with Veneer behind it${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+  describe.skipIf(missing)(`with Veneer behind it${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
     let app: TestApp;
     let listening: Awaited<ReturnType<TestApp['listen']>>;
     let way: Server;

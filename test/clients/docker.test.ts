@@ -9,7 +9,7 @@ import { run } from './support/process.ts';
 
 const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker']);
 
-describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`docker${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let host = '';
   let veneer = '';

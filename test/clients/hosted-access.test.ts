@@ -21,7 +21,7 @@ const missing = findMissing([
 const PASSWORD = 'reads, but does not write';
 const WRONG_LOGINS = ['docker', 'podman', 'skopeo', 'oras'] as const;
 
-describe.skipIf(missing)(`access${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`access${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let host = '';
   let veneer = '';

@@ -17,7 +17,7 @@ const MIB = 1024 * 1024;
 const LARGE_BYTES = 64 * MIB;
 const IMAGES_BEFORE = 5;
 
-describe.skipIf(missing)(`a crash${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`a crash${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let folder = '';
   let large: Buffer = Buffer.alloc(0);
 

@@ -12,7 +12,7 @@ import { run } from './support/process.ts';
 
 const missing = findMissing([...ENVIRONMENT_COMMANDS, 'dockerd', 'docker', 'podman', 'oras', 'skopeo']);
 
-describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`engines, hosted${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let host = '';
   let veneer = '';

@@ -14,7 +14,7 @@ const Report = z.object({ removed: z.object({ blobs: z.number() }), freedBytes: 
 /** Nothing is too young to go. */
 const HOSTED = { collect: { grace: '0s' } };
 
-describe.skipIf(missing)(`gc${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`gc${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let settings: Readonly<Record<string, unknown>> = {};
 

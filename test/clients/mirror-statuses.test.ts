@@ -16,7 +16,7 @@ const IMAGE = 'library/nothing:1';
 const FINAL = 'no such process';
 const STATUSES = [400, 401, 403, 404, 405, 409, 410, 451, 500, 501, 502, 503, 504];
 
-describe.skipIf(missing)(`fall-back${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`fall-back${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let folder = '';
   let mirror: TestRegistry;
   /** The registry itself, to containerd and podman. */

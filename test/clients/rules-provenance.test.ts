@@ -40,7 +40,7 @@ const Told = z.object({
   platforms: z.array(z.object({ platform: z.string(), sourceDigest: z.string() })),
 });
 
-describe.skipIf(missing)(`provenance of rules${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`provenance of rules${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let veneer = '';
   let repository = '';

@@ -24,7 +24,7 @@ const Told = z.object({
 });
 const Referrers = z.object({ referrers: z.array(z.object({ digest: z.string(), artifactType: z.string() })) });
 
-describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`tools${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let environment: Environment;
   let veneer = '';
   let image = '';

@@ -20,7 +20,7 @@ const NAME = 'library/app';
 
 const missing = findNoSmallDisk();
 
-describe.skipIf(missing)(`a small disk${missing ? ` (${missing})` : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(missing)(`a small disk${missing ? ` (${missing})` : ''}`, { timeout: 240_000 }, () => {
   let folder: string;
   let registry: TestRegistry;
   let disk: SmallDisk;

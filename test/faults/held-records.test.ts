@@ -67,7 +67,7 @@ test('while another program holds the lock pulls go on, a push waits, and one th
   expect((await pushBlob('is refused')).status).toBe(201);
 
   await pulls.end();
-}, 60_000);
+}, 240_000);
 
 test('a drain waits for what is being written', async () => {
   const veneer = await start();
@@ -86,7 +86,7 @@ test('a drain waits for what is being written', async () => {
     method: 'HEAD',
   });
   expect(head.status).toBe(200);
-}, 60_000);
+}, 240_000);
 
 test('damaged records after a crash: the start continues, readiness tells, and pulls go on', async () => {
   const first = await start();
@@ -111,7 +111,7 @@ test('damaged records after a crash: the start continues, readiness tells, and p
     served += pulled.status === 200 && (await pulled.text()) === `bytes of ${at}` ? 1 : 0;
   }
   expect(served).toBeGreaterThan(75);
-}, 60_000);
+}, 240_000);
 
 /** The last page. */
 async function damage(path: string): Promise<void> {

@@ -14,7 +14,7 @@ const BOTH = 'linux/amd64,linux/arm64';
 const CANARY = 'canary-of-a-build-secret';
 
 export function buildCases(getPlace: () => Place): void {
-  describe('a build of Veneer', { timeout: 90_000 }, () => {
+  describe('a build of Veneer', { timeout: 240_000 }, () => {
     let environment: Place['environment'];
     let cluster: Place['cluster'];
     let gate: Place['gate'];

@@ -92,7 +92,7 @@ export function deployCases(getPlace: () => Place): void {
     });
   });
 
-  describe('Veneer in a pod', { timeout: 90_000 }, () => {
+  describe('Veneer in a pod', { timeout: 240_000 }, () => {
     /** As deploy/kubernetes.yaml runs it, with the files of this machine for its image. */
     async function serve(name: string, builds: object) {
       const { environment, cluster } = getPlace();

@@ -8,7 +8,7 @@ import type { Bench } from '../../support/build-bench.ts';
 import { type Place, useBackend } from './place.ts';
 
 export function podCases(getPlace: () => Place): void {
-  describe('a pod', { timeout: 90_000 }, () => {
+  describe('a pod', { timeout: 240_000 }, () => {
     const from = (...steps: readonly string[]) => [`FROM ${getPlace().environment.source}`, ...steps, ''].join('\n');
 
     function use<T>(options: Partial<KubernetesOptions>, work: (bench: Bench) => Promise<T>): Promise<T> {
