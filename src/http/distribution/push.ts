@@ -189,7 +189,7 @@ async function readBody(c: Context, maxBytes: number, share: BudgetShare): Promi
   const chunks: Uint8Array[] = [];
   let refused: RegistryError | undefined;
   let size = 0;
-  for await (const chunk of c.req.raw.body ?? []) {
+  for await (const chunk of bodyOf(c) ?? []) {
     size += chunk.byteLength;
     if (size <= maxBytes) refused ??= takeShare(share, chunk.byteLength);
     if (refused || size > maxBytes) chunks.length = 0;
