@@ -1,7 +1,7 @@
 // The rows of the table. A new one: a benchmark in a file of its own or beside its like, its line here, and one in docs/benchmarks.md.
 import { AUGMENTATION } from './augmentation.ts';
 import type { Benchmark } from './benchmark.ts';
-import { MANY_BLOBS, START } from './blobs.ts';
+import { MANY_BLOBS, START, START_WITH } from './blobs.ts';
 import { REMOVAL } from './collection.ts';
 import { FLEET } from './fleet.ts';
 import { HOSTED } from './hosted.ts';
@@ -27,6 +27,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   LOOP_DELAY,
   ...TAG_LISTS,
   START,
+  ...START_WITH,
   MANY_BLOBS,
   REMOVAL,
   MIXED_LOAD,

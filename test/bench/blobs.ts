@@ -1,4 +1,5 @@
 // Many small blobs in one repository: how fast they come in, and what it costs that they are there, at a start and in a collection.
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Benchmark } from './benchmark.ts';
@@ -10,7 +11,7 @@ import { readMemory } from './memory.ts';
 import { readProcessorTime } from './processor.ts';
 import { settleDisk } from './pulls.ts';
 import { createBlob, createImageOf, pushInOne, pushManifest, type RandomBlob } from './random-image.ts';
-import { repositoryIn, startHost, startHosts, stopPair } from './registries.ts';
+import { directoriesIn, repositoryIn, startHost, startHosts, stopPair } from './registries.ts';
 import { request } from './requests.ts';
 
 /** A multiple of 1000. */
@@ -69,6 +70,37 @@ export const START: Benchmark = {
   },
 };
 
+/** Starts of Veneer with what a cache has, beside its starts with nothing: the peer does not look at its data either. */
+export const START_WITH: readonly Benchmark[] = [20, 100].map(thousands => ({
+  rows: [
+    {
+      ...{ name: `start-${thousands}k`, what: `start with ${thousands} 000 blobs in the cache`, unit: 'ms' },
+      ...{ better: 'lower', peer: 'Veneer without' },
+    },
+  ],
+  async prepare({ directory }) {
+    const directories = { veneer: join(directory, 'full'), peer: join(directory, 'empty') };
+    await fillCache(directoriesIn(directories.veneer).veneer, thousands * 1000);
+    await settleDisk();
+    return async pair => {
+      const taken = await inTurn(pair, side => measureStart(directories[side], 'veneer'));
+      return [pick(taken, 'milliseconds')];
+    };
+  },
+}));
+
+/** Writes blobs where a cache keeps them, as docs/storage.md says: through an upstream they would take minutes. */
+async function fillCache(directory: string, count: number): Promise<void> {
+  const folder = join(directory, 'data', 'content', 'blobs', 'sha256');
+  const parts = Array.from({ length: 256 }, (_, part) => join(folder, part.toString(16).padStart(2, '0')));
+  await Promise.all(parts.map(part => mkdir(part, { recursive: true })));
+  await forEach(Array(count).keys(), PARALLEL, async () => {
+    const { bytes, digest } = createBlob(BYTES);
+    const hex = digest.replace('sha256:', '');
+    await writeFile(join(folder, hex.slice(0, 2), hex), bytes);
+  });
+}
+
 /** Seconds that each side takes for its blobs; the images that need most of them come later. */
 async function pushToBoth(directory: string, count: number): Promise<Figures> {
   await using stack = new AsyncDisposableStack();
@@ -107,13 +139,15 @@ async function timeStarts(directory: string, side: Side): Promise<number> {
 async function measureStart(directory: string, side: Side) {
   const start = performance.now();
   const server = await startHost(directory, side);
-  await request(`http://${server.address}/v2/`);
-  const milliseconds = performance.now() - start;
-  const processor = await readProcessorTime(server);
-  await sleep(IDLE_MS);
-  const mebibytes = await readMemory(server);
-  await server.stop();
-  return { milliseconds, processor, mebibytes };
+  try {
+    await request(`http://${server.address}/v2/`);
+    const milliseconds = performance.now() - start;
+    const processor = await readProcessorTime(server);
+    await sleep(IDLE_MS);
+    return { milliseconds, processor, mebibytes: await readMemory(server) };
+  } finally {
+    await server.stop();
+  }
 }
 
 function combine(a: Figures, b: Figures, work: (a: number, b: number) => number): Figures {

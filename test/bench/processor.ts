@@ -18,8 +18,18 @@ export async function timeProcessor<T>(
 /** In milliseconds, since it was started, of the server and of the processes that it has started. */
 export async function readProcessorTime({ pid }: Server): Promise<number> {
   const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
-  const times = [pid, ...children.split(' ').filter(Boolean).map(Number)].map(readOwnTime);
-  return (await Promise.all(times)).reduce((sum, milliseconds) => sum + milliseconds, 0);
+  const ofChildren = children.split(' ').filter(Boolean).map(Number).map(readChildTime);
+  return (await Promise.all([readOwnTime(pid), ...ofChildren])).reduce((sum, milliseconds) => sum + milliseconds, 0);
+}
+
+/** 0 for one that has ended meanwhile. */
+async function readChildTime(pid: number): Promise<number> {
+  try {
+    return await readOwnTime(pid);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ESRCH')) return 0;
+    throw error;
+  }
 }
 
 async function readOwnTime(pid: number): Promise<number> {
