@@ -1,4 +1,5 @@
 // The builders of this service: those in the configuration, or the best on this machine.
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Backend, type Detect, detectBackends, type IsUnderWay } from '../builds/backend.ts';
 import { createBuildahBackend, detectBuildah } from '../builds/backends/buildah/backend.ts';
@@ -21,7 +22,7 @@ interface BuildersDeps {
   readonly embedded: Omit<EmbeddedDeps, 'name'>;
   /** The contexts that builders fetch from Veneer. */
   readonly contexts: ContextOffers;
-  /** Builders are looked for once this resolves: the programs that are run for it would delay a start. Default: at once. */
+  /** Builders are looked for soon after this resolves: the programs that are run for it would delay a start. Default: at once. */
   readonly listening?: Promise<void> | undefined;
 }
 
@@ -33,6 +34,9 @@ export interface Builders extends Platforms {
 
 type BackendConfig = Config['builds']['backends'][number];
 
+/** For the requests that have waited for the start. */
+const AFTER_LISTENING_MS = 100;
+
 /** Builders are detected in the background: callers wait until that is done. */
 export function createBuilders(deps: BuildersDeps): Builders {
   const { log, listening } = deps;
@@ -40,7 +44,7 @@ export function createBuilders(deps: BuildersDeps): Builders {
   const stopped = new Promise(resolve => stop.signal.addEventListener('abort', resolve));
   const onUnavailable = (builder: string, reason: string) => log.warn({ builder, reason }, 'a builder does not answer');
   const onError = (builder: string, error: unknown) => log.error({ builder, err: error }, 'a builder cannot be used');
-  const found = Promise.race([listening, stopped])
+  const found = Promise.race([listening?.then(() => delay(AFTER_LISTENING_MS, undefined, { ref: false })), stopped])
     .then(() => findBuilders(deps, stop.signal))
     .then(backends => ({ backends, platforms: createPlatforms(backends, { onUnavailable, onError }) }));
   let known: Platforms['listKnown'] = () => [];
