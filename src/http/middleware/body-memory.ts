@@ -1,6 +1,7 @@
 // Memory for bodies: request bodies that are read whole or as they come, and the send buffers of responses. A few large buffers make a single transfer
 // fast; with many transfers the machine is busy anyway, and memory must not grow with their number. A slow client needs no more than the
-// smallest buffer, but only shows itself as slow after some megabytes, which the system buffers at once for any client.
+// smallest buffer, but only shows itself as slow after some megabytes, which the system buffers at once for any client. The few that come first are
+// taken for quick ones until then: most blobs are smaller than that.
 import type { IncomingMessage } from 'node:http';
 import { type BudgetShare, type ByteBudget, createByteBudget } from '../../augment/budget.ts';
 import { RegistryError } from '../../oci/errors.ts';
@@ -16,6 +17,8 @@ export interface BufferShare {
    * or a new one.
    */
   fit(buffer: ArrayBuffer, durationMs: number): ArrayBuffer;
+  /** Keeps a buffer for other bodies: nothing may read or write it any more. */
+  giveBack(buffer: ArrayBuffer): void;
   /** Called once, when the body needs no more buffers. */
   leave(): void;
 }
@@ -37,6 +40,15 @@ const QUICK_MS = 100;
 const PART = 1 / 128;
 /** While all bodies may have two of the largest buffers: a layer of a few megabytes is sent with those, too. */
 const PART_OF_FEW = 1 / 32;
+/**
+ * Shared by all bodies that were never slow: counted as if their clients had taken it without a pause. All that turn out slow have at most
+ * 12 MiB of buffers for it.
+ */
+const ASSUMED_QUICK_BYTES = 64 * 1024 * 1024;
+/** A body that is short has the next chunk read while one is sent, too. */
+const CHUNKS_OF_BODY = 4;
+/** Buffers that are kept while no body has them: at most 4 MiB. */
+const MAX_SPARE = 8;
 
 /** Sizes are powers of two, so that a body rarely changes buffers while others come and go. */
 export function createSendBuffers({
@@ -44,28 +56,42 @@ export function createSendBuffers({
   spareBytes = Number.POSITIVE_INFINITY,
   minBytes = 64 * 1024,
   maxBytes = 512 * 1024,
-}: SendBuffersOptions = {}): () => BufferShare {
+}: SendBuffersOptions = {}): (bodyBytes?: number) => BufferShare {
   const totalBytes = Math.min(wantedBytes, spareBytes);
   let bodies = 0;
+  /** For the next bodies: the system clears each page of a new buffer, which takes longer than to read it from a file. */
+  const spare: ArrayBuffer[] = [];
 
   const size = (bytes: number) => Math.min(maxBytes, Math.max(minBytes, 2 ** Math.floor(Math.log2(bytes))));
 
-  return () => {
+  return (bodyBytes = Number.POSITIVE_INFINITY) => {
     bodies += 1;
     let quickBytes = 0;
+    let wasSlow = false;
+    const neededBytes = 2 ** Math.ceil(Math.log2(bodyBytes / CHUNKS_OF_BODY));
     const areFew = () => totalBytes >= bodies * 2 * maxBytes;
-    const earnedBytes = () => quickBytes * (areFew() ? PART_OF_FEW : PART);
-    const ownBytes = () => size(Math.min(totalBytes / bodies, earnedBytes()));
+    const assumedBytes = () => (wasSlow ? 0 : ASSUMED_QUICK_BYTES / bodies);
+    const earnedBytes = () => (assumedBytes() + quickBytes) * (areFew() ? PART_OF_FEW : PART);
+    const ownBytes = () => size(Math.min(totalBytes / bodies, earnedBytes(), neededBytes));
     return {
       get hasPair() {
         return areFew() && earnedBytes() >= minBytes;
       },
-      open: () => new ArrayBuffer(ownBytes()),
+      open() {
+        const bytes = ownBytes();
+        const at = spare.findIndex(buffer => buffer.byteLength === bytes);
+        return (at < 0 ? undefined : spare.splice(at, 1)[0]) ?? new ArrayBuffer(bytes);
+      },
       fit(buffer, durationMs) {
-        quickBytes = durationMs < QUICK_MS ? quickBytes + buffer.byteLength : 0;
+        const isSlow = durationMs >= QUICK_MS;
+        wasSlow ||= isSlow;
+        quickBytes = isSlow ? 0 : quickBytes + buffer.byteLength;
         const bytes = ownBytes();
         // The rest is freed at once, not by the next garbage collection.
         return buffer.byteLength === bytes ? buffer : buffer.transfer(bytes);
+      },
+      giveBack(buffer) {
+        if (buffer.byteLength > 0 && spare.length < MAX_SPARE) spare.push(buffer);
       },
       leave() {
         bodies -= 1;

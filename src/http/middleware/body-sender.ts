@@ -33,7 +33,8 @@ export function createBodySender(log: Logger, buffers: SendBuffersOptions = {}):
     outgoing.writeHead(status, Object.fromEntries(headers));
     // The first bytes may take long to arrive.
     outgoing.flushHeaders();
-    const share = shareBuffers();
+    const length = headers.get('content-length');
+    const share = shareBuffers(length === null ? undefined : Number(length));
     await send(openReader(body), outgoing, { share, yieldToOthers })
       .catch(error => {
         const requestId = c.get('request')?.id;
@@ -155,7 +156,11 @@ async function send(reader: BodyReader, outgoing: ServerResponse, { share, yield
     await yieldToOthers();
     const { chunk, buffer } = await reader.read(free);
     const next = await other;
-    if (!chunk) break;
+    if (!chunk) {
+      const unused = outgoing.destroyed ? [] : next ? [buffer, next.buffer] : [buffer];
+      unused.forEach(share.giveBack);
+      break;
+    }
     const begunAt = performance.now();
     const written = write(outgoing, chunk).then(() => ({ buffer, durationMs: performance.now() - begunAt }));
     if (share.hasPair) {

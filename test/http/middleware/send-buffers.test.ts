@@ -23,7 +23,7 @@ test.each([
   { bodies: 100, hasPair: false, bytes: KIB },
 ])('of $bodies quick bodies each has buffers of $bytes bytes, two: $hasPair', ({ bodies, hasPair, bytes }) => {
   const share = create();
-  const shares = Array.from({ length: bodies }, share);
+  const shares = Array.from({ length: bodies }, () => share());
   expect(shares.map(one => send(one).byteLength)).toEqual(shares.map(() => bytes));
   expect(shares.map(one => one.hasPair)).toEqual(shares.map(() => hasPair));
 });
@@ -35,17 +35,57 @@ test('bodies have no more than there is for them', () => {
   expect(shares.map(one => one.hasPair)).toEqual([false, false]);
 });
 
-test('a body begins with one of the smallest, and has two as soon as its client has taken two megabytes at once', () => {
+test.each([
+  { bodies: 1, bytes: 512 * KIB, hasPair: true },
+  { bodies: 8, bytes: 256 * KIB, hasPair: true },
+  { bodies: 32, bytes: 64 * KIB, hasPair: true },
+  { bodies: 33, bytes: 64 * KIB, hasPair: false },
+])('body $bodies begins with $bytes bytes, two: $hasPair', ({ bodies, bytes, hasPair }) => {
+  const share = createSendBuffers();
+  const last = Array.from({ length: bodies }, () => share()).at(-1);
+  expect([last?.open().byteLength, last?.hasPair]).toEqual([bytes, hasPair]);
+});
+
+test('a body that is one of some has two buffers after two megabytes, and the largest after sixteen', () => {
+  const share = createSendBuffers();
+  const [one = share(), ...others] = Array.from({ length: 64 }, () => share()).toReversed();
+  expect([send(one, { buffers: 15 }).byteLength, one.hasPair]).toEqual([64 * KIB, false]);
+  expect([send(one, { buffers: 1 }).byteLength, one.hasPair]).toEqual([64 * KIB, true]);
+  expect([send(one, { buffers: 224 }).byteLength, one.hasPair]).toEqual([512 * KIB, true]);
+  expect(others).toHaveLength(63);
+});
+
+test.each([
+  { bodyBytes: 1024, bytes: 64 * KIB },
+  { bodyBytes: 1024 * KIB, bytes: 256 * KIB },
+  { bodyBytes: 1024 * KIB + 1, bytes: 512 * KIB },
+])('a body of $bodyBytes bytes has buffers of $bytes', ({ bodyBytes, bytes }) => {
+  expect(createSendBuffers()(bodyBytes).open().byteLength).toBe(bytes);
+});
+
+test('the next body has the buffers that others gave back, if they are of its size', () => {
+  const share = createSendBuffers();
+  const first = share();
+  const buffer = first.open();
+  first.giveBack(buffer);
+  first.leave();
+  expect(share(KIB).open()).not.toBe(buffer);
+  const second = share();
+  expect(second.open()).toBe(buffer);
+  expect(second.open()).not.toBe(buffer);
+});
+
+test('only some buffers are kept for other bodies', () => {
   const share = createSendBuffers()();
-  expect([share.open().byteLength, share.hasPair]).toEqual([64 * KIB, false]);
-  expect([send(share, { buffers: 31 }).byteLength, share.hasPair]).toEqual([64 * KIB, false]);
-  expect([send(share, { buffers: 1 }).byteLength, share.hasPair]).toEqual([64 * KIB, true]);
-  expect([send(share, { buffers: 224 }).byteLength, share.hasPair]).toEqual([512 * KIB, true]);
+  const given = Array.from({ length: 20 }, () => share.open());
+  given.forEach(share.giveBack);
+  const kept = Array.from({ length: 20 }, () => share.open()).filter(buffer => given.includes(buffer));
+  expect(kept).toHaveLength(8);
 });
 
 test('of many bodies each keeps the smallest for some megabytes, as far as the system takes them from any client', () => {
   const share = createSendBuffers();
-  const [one = share()] = Array.from({ length: 65 }, share);
+  const [one = share()] = Array.from({ length: 65 }, () => share());
   expect([send(one, { buffers: (8 * KIB * KIB) / (64 * KIB) }).byteLength, one.hasPair]).toEqual([64 * KIB, false]);
 });
 
@@ -67,7 +107,7 @@ test('a body gives memory back when many others come, and has it again when they
   const share = create();
   const first = share();
   const large = send(first);
-  const others = Array.from({ length: 15 }, share);
+  const others = Array.from({ length: 15 }, () => share());
   const small = first.fit(large, 1);
   expect([large.detached, small.byteLength, first.hasPair]).toEqual([true, KIB, false]);
   for (const { leave } of others) leave();
