@@ -4,10 +4,16 @@ import type { FileHandle } from 'node:fs/promises';
 import { type Digest, encodeDigest } from '../oci/digest.ts';
 import { createVerifier, type Expected } from '../oci/verify.ts';
 import { type BlockSums, createBlockSummer } from './block-sums.ts';
-import { takeSource } from './byte-stream.ts';
 import { createFileWriter } from './file-writer.ts';
 import { type Ingestion, StorageFailure } from './store.ts';
-import { createRecentBytes, createSharedFile, createWatermark, type RecentBytes, readTail } from './tail-reader.ts';
+import {
+  createRecentBytes,
+  createSharedFile,
+  createWatermark,
+  type Incoming,
+  openIncoming,
+  readTail,
+} from './tail-reader.ts';
 
 /** Where one ingestion is stored. */
 export interface StagedBlob {
@@ -85,12 +91,15 @@ export function createIngestion({
     },
     open(range, recover) {
       if (range && expected?.size === undefined) throw new TypeError('a range of content of unknown size');
-      return readTail(file, { watermark, recent }, { range, recover, onLeft: readers.join() });
+      return readTail(file, { watermark, recent }, { range, recover, reader: readers.join(range?.start ?? 0) });
     },
   };
 
   async function ingest(source: Incoming): Ingestion['done'] {
-    const stop = () => source.cancel(signal.reason);
+    const stop = () => {
+      source.cancel(signal.reason);
+      readers.close();
+    };
     signal.addEventListener('abort', stop);
     try {
       const target = await ofStorage(file.acquire());
@@ -142,6 +151,7 @@ export function createIngestion({
       recent.add(value);
       size += value.byteLength;
       await ofStorage(growAndWrite(value));
+      await readers.keepPace(size);
     }
     // Checked first: a body that was cancelled because of a failed write has ended early.
     await ofStorage(writer.flush());
@@ -157,16 +167,41 @@ function unwanted(): StorageFailure {
 interface Readers {
   /** Aborts when there has been no reader for too long. */
   readonly none: AbortSignal;
-  /** Counts a reader until the returned function is called. */
-  join(): () => void;
+  /** Counts a reader at `start` until it leaves. */
+  join(start: number): Reader;
+  /** Resolves when readers that keep up are near `size`; undefined where they are. */
+  keepPace(size: number): Promise<void> | undefined;
   close(): void;
 }
 
+interface Reader {
+  moved(position: number): void;
+  leave(): void;
+}
+
+interface Place {
+  position: number;
+  /** How long the body may still wait for it. */
+  patienceMs: number;
+}
+
+/** What is further behind is no longer in memory. */
+const MAX_LEAD_BYTES = 256 * 1024;
+/** Who is further behind will not come near soon. */
+const FAR_BYTES = 4 * 1024 * 1024;
+/** How long a slow reader may delay a body, and all others with it. One that takes 64 MiB a second is not slow. */
+const PATIENCE_MS = 100;
+const BYTES_PER_MS = 64 * 1024;
+
 function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (withinMs: number) => boolean): Readers {
   const none = new AbortController();
+  // The first reader is on its way.
+  const expected: Place = { position: 0, patienceMs: PATIENCE_MS };
+  const places = new Set(policy ? [expected] : []);
   let count = 0;
   let isOver = false;
   let timer: NodeJS.Timeout | undefined;
+  let wake = () => {};
 
   function wait(): void {
     if (policy && !isOver) timer = setTimeout(endGrace, policy.graceMs, policy.finishMs - policy.graceMs).unref();
@@ -177,19 +212,59 @@ function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (with
     else none.abort(unwanted());
   }
 
+  function listBehind(size: number): readonly Place[] {
+    return [...places].filter(({ position, patienceMs }) => {
+      const lead = size - position;
+      return lead > MAX_LEAD_BYTES && lead < FAR_BYTES && patienceMs > 0;
+    });
+  }
+
+  async function waitFor(behind: readonly Place[], size: number): Promise<void> {
+    for (let late = behind; late.length > 0 && !isOver; late = listBehind(size)) {
+      const since = performance.now();
+      await new Promise<void>(resolve => {
+        const patience = setTimeout(resolve, Math.max(...late.map(({ patienceMs }) => patienceMs)));
+        wake = () => {
+          clearTimeout(patience);
+          resolve();
+        };
+      });
+      for (const place of late) place.patienceMs -= performance.now() - since;
+    }
+  }
+
   wait();
   return {
     none: none.signal,
-    join() {
+    join(start) {
+      const place: Place = { position: start, patienceMs: PATIENCE_MS };
       count += 1;
       clearTimeout(timer);
-      return () => {
-        count -= 1;
-        if (count === 0) wait();
+      return {
+        moved(position) {
+          const earnedMs = (position - place.position) / BYTES_PER_MS;
+          place.patienceMs = Math.min(PATIENCE_MS, place.patienceMs + earnedMs);
+          place.position = position;
+          // Who never reads is not waited for.
+          places.delete(expected);
+          places.add(place);
+          wake();
+        },
+        leave() {
+          places.delete(place);
+          wake();
+          count -= 1;
+          if (count === 0) wait();
+        },
       };
+    },
+    keepPace(size) {
+      const behind = listBehind(size);
+      return behind.length > 0 ? waitFor(behind, size) : undefined;
     },
     close() {
       isOver = true;
+      wake();
       clearTimeout(timer);
     },
   };
@@ -220,37 +295,5 @@ function computeDigest() {
   return {
     update: (chunk: Uint8Array) => void hash.update(chunk),
     finish: () => encodeDigest('sha256', hash),
-  };
-}
-
-interface Incoming {
-  /** Undefined at the end, and once it is cancelled. */
-  next(): Promise<Uint8Array | undefined>;
-  /** Cancelling may fail or hang; only the original failure matters. */
-  cancel(reason: unknown): void;
-}
-
-/** A body that fills views comes in the memory of `recent`, any other as its chunks are. */
-function openIncoming(body: ReadableStream<Uint8Array>, recent: Pick<RecentBytes, 'room'>): Incoming {
-  const source = takeSource(body);
-  if (!source) {
-    const reader = body.getReader();
-    return {
-      next: async () => (await reader.read()).value,
-      cancel: reason => void reader.cancel(reason).catch(() => {}),
-    };
-  }
-  let end = () => {};
-  return {
-    next: () =>
-      new Promise((resolve, reject) => {
-        end = () => resolve(undefined);
-        const room = recent.room();
-        source.read(room).then(bytes => resolve(bytes === 0 ? undefined : room.subarray(0, bytes)), reject);
-      }),
-    cancel() {
-      end();
-      source.close().catch(() => {});
-    },
   };
 }

@@ -2,7 +2,7 @@
 // memory, the others read the file, which they share with it.
 import type { FileHandle } from 'node:fs/promises';
 import type { ByteRange } from '../oci/bytes.ts';
-import { type ByteSource, createByteStream, readAt, streamSource } from './byte-stream.ts';
+import { type ByteSource, createByteStream, readAt, streamSource, takeSource } from './byte-stream.ts';
 import { type Recover, StorageFailure } from './store.ts';
 
 /**
@@ -15,11 +15,11 @@ export function readTail(
   options: {
     readonly range?: ByteRange | undefined;
     readonly recover?: Recover | undefined;
-    /** Called once, when the stream has ended or was cancelled. */
-    readonly onLeft: () => void;
+    /** Told where it is, and once when the stream has ended or was cancelled. */
+    readonly reader: { moved(position: number): void; leave(): void };
   },
 ): ReadableStream<Uint8Array> {
-  const { range, recover, onLeft } = options;
+  const { range, recover, reader } = options;
   const limit = range ? range.end + 1 : Number.POSITIVE_INFINITY;
   let offset = range?.start ?? 0;
   let isClosed = false;
@@ -35,6 +35,7 @@ export function readTail(
     const bytes = recent.read(wanted, offset) || (await readAt(await source, wanted, offset));
     if (watermark.current.state === 'failed') throw watermark.current.error;
     offset += bytes;
+    reader.moved(offset);
     return bytes;
   }
 
@@ -58,7 +59,7 @@ export function readTail(
     },
     async close() {
       isClosed = true;
-      onLeft();
+      reader.leave();
       await Promise.all([rest?.close(), file.release()]);
     },
   });
@@ -117,7 +118,7 @@ async function readableEnd(watermark: Watermark, offset: number, limit: number):
   }
 }
 
-export interface RecentBytes {
+interface RecentBytes {
   /** Where the next bytes may be put, to be added then. Its memory is used again. */
   room(): Uint8Array;
   /** Adds what comes after all that was added before. */
@@ -185,6 +186,38 @@ export function createRecentBytes(size = SLAB_BYTES): RecentBytes {
     clear() {
       chunks = [];
       start = end;
+    },
+  };
+}
+
+export interface Incoming {
+  /** Undefined at the end, and once it is cancelled. */
+  next(): Promise<Uint8Array | undefined>;
+  /** Cancelling may fail or hang; only the original failure matters. */
+  cancel(reason: unknown): void;
+}
+
+/** A body that fills views comes in the memory of `recent`, any other as its chunks are. */
+export function openIncoming(body: ReadableStream<Uint8Array>, recent: Pick<RecentBytes, 'room'>): Incoming {
+  const source = takeSource(body);
+  if (!source) {
+    const reader = body.getReader();
+    return {
+      next: async () => (await reader.read()).value,
+      cancel: reason => void reader.cancel(reason).catch(() => {}),
+    };
+  }
+  let end = () => {};
+  return {
+    next: () =>
+      new Promise((resolve, reject) => {
+        end = () => resolve(undefined);
+        const room = recent.room();
+        source.read(room).then(bytes => resolve(bytes === 0 ? undefined : room.subarray(0, bytes)), reject);
+      }),
+    cancel() {
+      end();
+      source.close().catch(() => {});
     },
   };
 }

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { createIngestion, type StagedBlob } from '../../src/content/ingestion.ts';
 import { StorageFailure } from '../../src/content/store.ts';
 import type { ByteRange } from '../../src/oci/bytes.ts';
@@ -58,6 +58,61 @@ test('what is verified is served to its end, though it cannot be kept', async ()
   await expect(ingestion.done).rejects.toBeInstanceOf(StorageFailure);
   expect(bytes.equals(await new Response(before).bytes())).toBe(true);
   await expect(new Response(ingestion.open()).bytes()).rejects.toBeInstanceOf(StorageFailure);
+});
+
+describe('a body that comes faster than it is read', () => {
+  const MIB = 2 ** 20;
+  const size = 8 * MIB;
+  const large = randomBytes(size);
+
+  function* pieces() {
+    for (let at = 0; at < size; at += 65_536) yield large.subarray(at, at + 65_536);
+  }
+
+  /** Of a clock that stands still. */
+  function start() {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const unread = { graceMs: 3_600_000, finishMs: 7_200_000, isWorthFinishing: () => true };
+    return createIngestion({
+      body: ReadableStream.from(pieces()),
+      expected: { digest: digestOf(large), size },
+      ...{ staged, unread, signal: new AbortController().signal },
+    });
+  }
+
+  test('waits for who reads on, so that what was read last is still in memory', async () => {
+    const ingestion = start();
+    await ingestion.begun;
+    let position = 0;
+    let most = 0;
+    for await (const chunk of ingestion.open()) {
+      most = Math.max(most, ingestion.received - position);
+      position += chunk.byteLength;
+      // The body has time to come further.
+      for (let turns = 0; turns < 20; turns += 1) await new Promise(resolve => setImmediate(resolve));
+    }
+    expect(position).toBe(size);
+    expect(most).toBeLessThan(MIB);
+  });
+
+  test('waits a moment for its first reader, and then for nobody', async () => {
+    const ingestion = start();
+    // Its grace for readers, and the moment.
+    while (vi.getTimerCount() < 2) await new Promise(resolve => setImmediate(resolve));
+    expect(ingestion.received).toBeLessThan(MIB);
+    vi.advanceTimersByTime(1000);
+    expect((await ingestion.done).size).toBe(size);
+  });
+
+  test('does not wait for a reader that takes nothing', async () => {
+    const ingestion = start();
+    while (vi.getTimerCount() < 2) await new Promise(resolve => setImmediate(resolve));
+    const reader = ingestion.open();
+    vi.advanceTimersByTime(1000);
+    expect((await ingestion.done).size).toBe(size);
+    expect(large.equals(await new Response(reader).bytes())).toBe(true);
+  });
 });
 
 describe('a disk that is full before the end', () => {
