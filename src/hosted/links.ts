@@ -1,5 +1,6 @@
 // Links: the records of a repository's content that a push or mount adds and a removal deletes, all at once. Content is stored once for all
 // repositories, and read only through a link. Everything that writes, apart from linkBlob, is to be called inside `withLock`, with its store.
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { type Digest, parseDigest } from '../oci/digest.ts';
 import { type Change, type Expectation, keysOf, type Lock, RecordConflict, repeatOnConflict } from '../state/store.ts';
 import {
@@ -31,8 +32,8 @@ interface PreparedLink {
   readonly changes: readonly Change[];
   /** What has to be true still. */
   readonly expected?: readonly Expectation[];
-  /** What is reported once it is written. */
-  readonly pushed: readonly HostedChange[];
+  /** Called once it is written. */
+  readonly report: () => Promise<unknown>;
 }
 
 /** Links a manifest whose content is stored, and points the tags to it, with that push time. */
@@ -60,7 +61,8 @@ async function prepareManifest(store: HostedStore, link: ManifestLink, at = stor
   ];
   const change = { kind: 'push', repository, digest, mediaType, size } as const;
   const pushed = tags.length === 0 ? [change] : tags.map(tag => ({ ...change, tag }));
-  return { bytes: expected.value ? 0 : size, changes, pushed };
+  const report = () => Promise.all(pushed.map(store.options.onChange));
+  return { bytes: expected.value ? 0 : size, changes, report };
 }
 
 /** All of one repository, in one transaction. */
@@ -70,7 +72,7 @@ async function writeLinks(store: HostedStore, repository: string, links: readonl
   const expected = links.flatMap(link => link.expected ?? []);
   if (bytes === 0) await store.records.write(changes, { expected });
   else await writeAccounted(store, repository, { bytes, changes, expected });
-  for (const { pushed } of links) await Promise.all(pushed.map(store.options.onChange));
+  for (const { report } of links) await report();
 }
 
 interface AccountedWrite {
@@ -260,7 +262,7 @@ export async function linkBlob(
 }
 
 async function prepareBlob(
-  { records, now }: HostedStore,
+  { records, now, options }: HostedStore,
   link: BlobLink,
   { at = now(), also = [], expected = [] }: BlobLinkOptions & { readonly at?: Date | undefined },
 ): Promise<PreparedLink> {
@@ -275,7 +277,7 @@ async function prepareBlob(
       ...also,
     ],
     expected: [before, ...expected],
-    pushed: [changeOf('push', link)],
+    report: async () => options.onChange(changeOf('push', link)),
   };
 }
 
@@ -378,7 +380,13 @@ export function createLinker(store: HostedStore): Linker {
 
   function linkInTurn(repository: string, prepare: Prepare): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const work = { prepare, resolve, reject };
+    // Another request may write it, and must not be taken for the one that pushed it.
+    const inContext = AsyncLocalStorage.snapshot();
+    const prepareHere: Prepare = async locked => {
+      const link = await inContext(prepare, locked);
+      return { ...link, report: () => inContext(link.report) };
+    };
+    const work = { prepare: prepareHere, resolve, reject };
     const works = waiting.get(repository);
     if (works) works.push(work);
     else {
