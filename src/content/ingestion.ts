@@ -192,6 +192,8 @@ const FAR_BYTES = 4 * 1024 * 1024;
 /** How long a slow reader may delay a body, and all others with it. One that takes 64 MiB a second is not slow. */
 const PATIENCE_MS = 100;
 const BYTES_PER_MS = 64 * 1024;
+/** How long all slow readers may delay it: many could come one after the other. */
+const ALL_PATIENCE_MS = 2_000;
 
 function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (withinMs: number) => boolean): Readers {
   const none = new AbortController();
@@ -200,6 +202,7 @@ function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (with
   const places = new Set(policy ? [expected] : []);
   let count = 0;
   let isOver = false;
+  let spareMs = ALL_PATIENCE_MS;
   let timer: NodeJS.Timeout | undefined;
   let wake = () => {};
 
@@ -237,7 +240,9 @@ function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (with
   return {
     none: none.signal,
     join(start) {
-      const place: Place = { position: start, patienceMs: PATIENCE_MS };
+      const givenMs = Math.min(PATIENCE_MS, spareMs);
+      const place: Place = { position: start, patienceMs: givenMs };
+      spareMs -= givenMs;
       count += 1;
       clearTimeout(timer);
       return {
@@ -251,6 +256,7 @@ function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (with
           wake();
         },
         leave() {
+          spareMs += Math.max(0, Math.min(place.patienceMs, givenMs));
           places.delete(place);
           wake();
           count -= 1;

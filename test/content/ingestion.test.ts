@@ -113,6 +113,26 @@ describe('a body that comes faster than it is read', () => {
     expect((await ingestion.done).size).toBe(size);
     expect(large.equals(await new Response(reader).bytes())).toBe(true);
   });
+
+  test('is not held up for long by slow readers who come one after the other', async () => {
+    const ingestion = start();
+    await ingestion.begun;
+    let isDone = false;
+    void ingestion.done.then(() => {
+      isDone = true;
+    });
+    let before: ReadableStreamDefaultReader<Uint8Array> | undefined;
+    for (let waitedMs = 0; waitedMs < 5000; waitedMs += 50) {
+      const reader = ingestion.open().getReader();
+      await reader.read();
+      await before?.cancel();
+      before = reader;
+      for (let turns = 0; turns < 20; turns += 1) await new Promise(resolve => setImmediate(resolve));
+      vi.advanceTimersByTime(50);
+    }
+    await before?.cancel();
+    expect(isDone).toBe(true);
+  });
 });
 
 describe('a disk that is full before the end', () => {

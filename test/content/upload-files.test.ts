@@ -297,16 +297,29 @@ test('the inventory lists all content and nothing else', async () => {
 describe('a small upload that is held in memory goes to the disk', () => {
   const onDisk = () => readdir(join(directory, 'drafts'));
 
-  /** A request of these pieces that does not end. */
+  let ended: PromiseWithResolvers<void>;
+  let requests: Promise<void>[];
+
+  beforeEach(() => {
+    ended = Promise.withResolvers<void>();
+    requests = [];
+  });
+
+  afterEach(async () => {
+    ended.resolve();
+    await Promise.all(requests);
+  });
+
+  /** A request of these pieces, which ends with the test. */
   async function receive(pieces: readonly Uint8Array[]): Promise<void> {
     const file = await uploadFiles.create(randomUUID(), 'sha256', { isHeld: true });
     const { promise: all, resolve } = Promise.withResolvers<void>();
     const body = async function* () {
       yield* pieces;
       resolve();
-      await new Promise(() => {});
+      await ended.promise;
     };
-    void file.append(body(), { isLast: true });
+    requests.push(file.append(body(), { isLast: true }));
     await all;
   }
 
