@@ -188,10 +188,7 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
       const blob = await fetch(digest);
       return blob && readBlob(blob, maxBytes).catch(absentIfDamaged);
     },
-    async put(bytes) {
-      const { digest } = await ingest(ReadableStream.from([bytes]), undefined).done;
-      return digest;
-    },
+    put: async bytes => (await ingest(ReadableStream.from([bytes]), undefined).done).digest,
     async delete(digest) {
       await bucket.delete(keyOf(digest));
       known.delete(digest);
