@@ -242,3 +242,19 @@ test('leaves repeated requests to the server while that ends, which then closes 
   await client.closed;
   expect(client.received).toMatch(/ok$/);
 });
+
+test('closes a connection whose client does not read the answer to a repeated request', async () => {
+  const answer = Buffer.alloc(32 * 1024 * 1024, 'HTTP/1.1 200 OK\r\n');
+  let repeats = 0;
+  const repeat: AnswersFirst['repeat'] = socket => {
+    repeats += 1;
+    return new Promise(resolve => socket.write(answer, () => resolve({ isAuthenticated: false })));
+  };
+  const { server, open } = await listen({ keepAliveMs: 300 }, OK, { repeat });
+  const client = await open(GET);
+  await until(() => client.received.endsWith('ok'));
+  client.socket.pause();
+  client.socket.write(GET);
+  await expect.poll(() => repeats).toBe(1);
+  await expect.poll(() => countOf(server)).toBe(0);
+});
