@@ -100,8 +100,11 @@ export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
     },
     removeBlobs: unlinkBlobs,
     async removeContent(contents) {
-      const gone = await limit.map(contents, ({ digest }) => store.deleteUnlinked(digest));
-      const removed = contents.filter((_, at) => gone[at]);
+      // All have ended before one's failure is thrown: whoever is told of it may rely on nothing being removed any more.
+      const results = await Promise.allSettled(contents.map(({ digest }) => limit(() => store.deleteUnlinked(digest))));
+      const failed = results.find(result => result.status === 'rejected');
+      if (failed) throw failed.reason;
+      const removed = contents.filter((_, at) => results[at]?.status === 'fulfilled' && results[at].value);
       freedBytes += removed.reduce((sum, { size }) => sum + size, 0);
       return removed;
     },
