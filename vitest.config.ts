@@ -2,6 +2,7 @@ import { statfsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { configDefaults, defineConfig } from 'vitest/config';
+import { FlakyTests } from './test/support/flaky-tests.ts';
 import { LongestFirst } from './test/support/longest-first.ts';
 
 /** Needs an executable that no package has: test/conformance/README.md says how to build it. */
@@ -28,6 +29,10 @@ export default defineConfig({
     testTimeout: 240_000,
     hookTimeout: 240_000,
     expect: { poll: { timeout: 30_000, interval: 20 } },
+    // Some need a machine, its network and dozens of processes: where nobody is at hand to try again, that is done once, and reported. An
+    // input that was generated and breaks something is one that breaks it.
+    retry: { count: process.env.CI ? 1 : 0, condition: /^(?!Property failed)/ },
+    reporters: ['default', new FlakyTests()],
     sequence: { sequencer: LongestFirst },
     projects: [
       {

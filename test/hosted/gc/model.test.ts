@@ -25,16 +25,16 @@ import {
 
 test('with no grace at all: what tags and manifests need is never lost, and nothing else is left', async () => {
   await runScenarios(withoutGrace, { check: expectTold, numRuns: 200 });
-}, 120_000);
+});
 
 test('on a real disk with real records, too', async () => {
   await runScenarios(withoutGrace, { createEnvironment: createDiskEnvironment, check: expectTold, numRuns: 12 });
-}, 120_000);
+});
 
 test('with the grace time: no push and no pull fails because of a collection', async () => {
   const plots = fc.record({ before, phases: phasesOf(peaceful), policy: grace });
   await runScenarios(plots, { check: expectServed, numRuns: 200 });
-}, 120_000);
+});
 
 test('with the grace time: what a client was told is there is there when it relies on it', async () => {
   const lying = REPOSITORIES.flatMap(repository =>
@@ -46,7 +46,7 @@ test('with the grace time: what a client was told is there is there when it reli
     policy: grace,
   });
   await runScenarios(plots, { check: expectServed, numRuns: 400 });
-}, 120_000);
+});
 
 test('two processes that share records lose nothing either, also when one of them dies', async () => {
   const createEnvironment = () =>
@@ -55,11 +55,11 @@ test('two processes that share records lose nothing either, also when one of the
       async ({ records }) => records,
     );
   await runScenarios(withoutGrace, { createEnvironment, check: expectTold, numRuns: 60 });
-}, 120_000);
+});
 
 test('nor do two that have nothing in common but records and a bucket', async () => {
   await runScenarios(withoutGrace, { createEnvironment: createBucketEnvironment, check: expectTold, numRuns: 30 });
-}, 120_000);
+});
 
 test('nor does what goes from repository to repository, while it is deleted elsewhere', async () => {
   const createEnvironment = () =>
@@ -70,7 +70,7 @@ test('nor does what goes from repository to repository, while it is deleted else
   const policy = fc.constant({ graceMs: 0, untaggedMs: 0 });
   const plots = fc.record({ before: fc.constant([content]), phases: pausingPhasesOf(moving), policy });
   await runScenarios(plots, { createEnvironment, check: expectTold, numRuns: 300 });
-}, 120_000);
+});
 
 test('nor do two with a real disk and real records', async () => {
   const open = (directory: string, now: () => Date) => createSqliteStore({ path: join(directory, 'records.db'), now });
@@ -80,4 +80,4 @@ test('nor do two with a real disk and real records', async () => {
       async ({ directory }, now) => open(directory, now),
     );
   await runScenarios(withoutGrace, { createEnvironment, check: expectTold, numRuns: 8 });
-}, 120_000);
+});

@@ -83,7 +83,8 @@ export async function runScenarios(
       await environment.remove();
     }
   });
-  await fc.assert(property, { numRuns });
+  // One that hangs is told with its seed.
+  await fc.assert(property, { numRuns, timeout: 60_000 });
 }
 
 type Plot = Pick<Scenario, 'before' | 'phases' | 'policy'>;
