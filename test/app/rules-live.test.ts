@@ -1,7 +1,7 @@
 // Rules and layers that change while the whole app runs, as its clients and its operator see it.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Digest, digestOf } from '../../src/oci/digest.ts';
 import { parseImageConfig } from '../../src/oci/image-config.ts';
 import { makeTar, PLATFORMS, startApp, type TestApp } from '../support/app.ts';
@@ -78,14 +78,12 @@ test('nobody has to ask: a change is looked for by itself', async () => {
   app.putImage();
   const path = await writeLayer('first');
   await app.writeConfig({ rules: [env('1')] });
-  await vi.waitFor(async () => expect(await ruledBy()).toEqual(all('RULED=1')), { timeout: 20_000 });
+  await expect.poll(ruledBy).toEqual(all('RULED=1'));
   await app.writeConfig({ rules: [layerRule({ directory: path })] });
-  await vi.waitFor(async () => expect(await topOf()).toMatchObject(all({ mediaType: expect.stringMatching(/tar$/) })), {
-    timeout: 20_000,
-  });
+  await expect.poll(topOf).toMatchObject(all({ mediaType: expect.stringMatching(/tar$/) }));
   const [before] = await topOf();
   await writeLayer('second');
-  await vi.waitFor(async () => expect((await topOf())[0]?.digest).not.toBe(before?.digest), { timeout: 20_000 });
+  await expect.poll(async () => (await topOf())[0]?.digest).not.toBe(before?.digest);
 });
 
 test('a layer of a directory is a verified part of the image, by Range and HEAD too', async () => {
@@ -169,9 +167,7 @@ test('a layer that was damaged on the disk reaches nobody whole, and is read aga
   await writeFile(join(place('data/rules/blobs/sha256'), hex.slice(0, 2), hex), Buffer.alloc(size));
   const path = `/v2/${NAME}/blobs/${digest}`;
   expect((await app.request(path)).status).toBe(503);
-  await vi.waitFor(async () => expect(digestOf(await (await app.request(path)).bytes())).toBe(digest), {
-    timeout: 20_000,
-  });
+  await expect.poll(async () => digestOf(await (await app.request(path)).bytes())).toBe(digest);
 });
 
 test('layers of an address, a registry and an image are put on top, each for its platform', async () => {

@@ -3,7 +3,7 @@ import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { pino } from 'pino';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createHosting } from '../../src/app/hosting.ts';
 import { createOpenContent, createScrubbing } from '../../src/app/stored-content.ts';
 import { loadConfig } from '../../src/config/config.ts';
@@ -151,7 +151,7 @@ test('a worker that starts removes nothing that another one of its replica is re
   };
   const receiving = hosted.uploads.append('local/app', id, { body: body() });
   const listReceived = () => readdir(join(directory, 'hosted'), { recursive: true });
-  await vi.waitUntil(async () => (await listReceived()).some(name => name.endsWith(id)));
+  await expect.poll(async () => (await listReceived()).some(name => name.endsWith(id))).toBe(true);
   const other = await start(2);
   end();
   expect(await receiving).toEqual({ id, size: 600_000 });
@@ -192,7 +192,7 @@ describe('damaged content', () => {
     };
     start(a);
     start(b);
-    await vi.waitUntil(async () => a.damages.length + b.damages.length > 0, { timeout: 20_000 });
+    await expect.poll(() => a.damages.length + b.damages.length).toBeGreaterThan(0);
     const all = [...a.damages, ...b.damages];
     for (const scrubber of scrubbers) await scrubber.close();
     expect(new Set(all)).toEqual(new Set([digest]));

@@ -8,6 +8,7 @@ import { createSqliteStore, LIST_KEYS } from '../../src/state/sqlite.ts';
 import { toError, toFailure } from '../../src/state/sqlite-error.ts';
 import { type Change, RecordStoreFull } from '../../src/state/store.ts';
 import { recordStoreContract } from '../contract/record-store.ts';
+import { countTurns } from '../support/turns.ts';
 
 describe('contract', () => {
   recordStoreContract(async ({ now }) => createSqliteStore({ path: temporaryPath(), now }));
@@ -102,20 +103,6 @@ function temporaryPath(): string {
   return join(directory, 'data', 'state.db');
 }
 
-/** What it does in one turn of the loop at most, told by a timer that counts turns meanwhile. */
-async function turnsDuring<T>(work: () => Promise<T>): Promise<{ readonly result: T; readonly turns: number }> {
-  let turns = 0;
-  let isDone = false;
-  const count = (): void => {
-    turns += 1;
-    if (!isDone) setImmediate(count);
-  };
-  setImmediate(count);
-  const result = await work();
-  isDone = true;
-  return { result, turns };
-}
-
 function fillExpired(path: string, count: number): void {
   const database = new DatabaseSync(path);
   const insert = database.prepare('INSERT INTO records VALUES (?, ?, ?, ?)');
@@ -132,7 +119,7 @@ test('gives others their turn while it sweeps, and leaves the rest of much for t
   fillExpired(path, 20_000);
   let swept = 0;
   for (;;) {
-    const { result, turns } = await turnsDuring(() => store.sweep());
+    const { result, turns } = await countTurns(() => store.sweep());
     expect(turns).toBeGreaterThanOrEqual(Math.floor(result / 200));
     if (result === 0) break;
     swept += result;
@@ -157,7 +144,7 @@ test('finds one record behind many that have expired, and gives others their tur
   fillExpired(path, 20_000);
   await store.put('token', 'z', Uint8Array.of(7));
   for (const list of [store.list, store.entries]) {
-    const { result, turns } = await turnsDuring<readonly unknown[]>(() => list('token', { limit: 1 }));
+    const { result, turns } = await countTurns<readonly unknown[]>(() => list('token', { limit: 1 }));
     expect(result).toHaveLength(1);
     expect(turns).toBeGreaterThanOrEqual(20);
   }

@@ -191,7 +191,7 @@ export async function pass({ timers }: Fixture, ms: number): Promise<void> {
 }
 
 /** Less than a test may take: what never comes is reported. */
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 120_000;
 
 /** Turns of the event loop, until something is so. How many a file takes is up to the machine: time is the limit. */
 export async function until(isSo: () => boolean): Promise<void> {

@@ -9,6 +9,7 @@ import {
   type ConnectionLimits,
   type ConnectionsDeps,
   createConnections,
+  type DroppedConnections,
 } from '../../../src/http/middleware/connections.ts';
 
 const LIMITS: ConnectionLimits = {
@@ -206,7 +207,7 @@ test('leaves a health check its place, whatever comes without one', async () => 
 });
 
 test('gives no address more than its part, but this machine as many as in all', async () => {
-  const crowded: unknown[] = [];
+  const crowded: DroppedConnections[] = [];
   const { open, server } = await listen({ connectionsPerAddress: 2 }, OK, { onDropped: seen => crowded.push(seen) });
   for (let i = 0; i < 20; i++) await open(half, { localAddress: '127.0.0.9' });
   expect(await countOf(server)).toBe(20);
@@ -216,7 +217,10 @@ test('gives no address more than its part, but this machine as many as in all', 
   );
   for (let i = 0; i < 20; i++) await open(half);
   await expect.poll(() => countOf(server)).toBe(22);
-  await expect.poll(() => crowded).toEqual([{ cut: 18, refused: 0, open: 22 }]);
+  // Some may be reported before the others come, and those a while later.
+  await expect.poll(() => crowded.reduce((sum, { cut }) => sum + cut, 0)).toBe(18);
+  expect(crowded.length).toBeLessThanOrEqual(2);
+  expect(crowded.at(-1)).toMatchObject({ refused: 0, open: 22 });
 });
 
 test('takes no more places than a third of the files that may be open, whenever that changes', async () => {
