@@ -189,7 +189,7 @@ test('a submit of anything is answered in words', async () => {
   );
   // Some come through, so that what lies behind the schema is met too.
   expect([...statuses.keys()]).toEqual(expect.arrayContaining([200, 400]));
-}, 120_000);
+});
 
 test('so is an inspection, and whatever is no JSON at all', async () => {
   const image = some({ containerImage: field('lab/library/app:1', 'lab/none', 'a\nb', '://') });
@@ -205,7 +205,7 @@ test('so is an inspection, and whatever is no JSON at all', async () => {
     fc.asyncProperty(paths, fc.uint8Array(), async (path, body) => void (await ask(path, body))),
     RUNS,
   );
-}, 120_000);
+});
 
 const ROUTES = [
   ...['/v1alpha2/container/', '/container-token/', '/v1alpha1/builds/', '/v1alpha1/mirrors/', '/v1alpha1/builds?'],
@@ -262,7 +262,7 @@ test('so is any path and query', async () => {
     }),
     { numRuns: 1500 },
   );
-}, 120_000);
+});
 
 async function ask(path: string, body: unknown): Promise<number> {
   const headers = { 'Content-Type': 'application/json' };

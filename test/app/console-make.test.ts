@@ -153,7 +153,7 @@ test('whatever a request and a Containerfile have in them, the tags of their pag
     }),
     { numRuns: 6 },
   );
-}, 60_000);
+});
 
 test('a context and a layer are taken from files, which the shown command sends as well', async () => {
   const folder = await temporaryDirectory();

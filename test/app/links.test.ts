@@ -176,9 +176,7 @@ describe('a layer over links of the image', () => {
     const { targetImage, requestId, moved } = Object(await response.json());
     expect(moved).toMatchObject([{ platform: 'linux/amd64', count: 3 }]);
     await expect
-      .poll(async () => Object(await (await app.request(`/v1alpha2/container/${requestId}/status`)).json()), {
-        timeout: 60_000,
-      })
+      .poll(async () => Object(await (await app.request(`/v1alpha2/container/${requestId}/status`)).json()))
       .toMatchObject({ status: 'DONE', succeeded: true });
     const [name = '', tag = ''] = String(targetImage)
       .slice(HOST.length + 1)
@@ -292,7 +290,7 @@ describe('the layers of the image', () => {
     });
     expect([submitted.status, submitted.headers.get('retry-after')]).toEqual([503, '5']);
     gate.resolve();
-    await expect.poll(async () => (await app.head(NAME, '1')).mediaType, { timeout: 30_000 }).toBe(mediaTypes.ociIndex);
+    await expect.poll(async () => (await app.head(NAME, '1')).mediaType).toBe(mediaTypes.ociIndex);
     expectPlaced(await pull());
     await app.configure({ limits: { indexedEntries: 3 } });
     await app.restart('small');

@@ -88,7 +88,7 @@ test('what a caller gets was sent, whole, to Veneer under that caller’s own ri
     }),
     { numRuns: 25 },
   );
-}, 300_000);
+});
 
 function configuration() {
   const entry = (name: string) => ({ url: registries.get(name)?.url, breaker: { failures: 1000 } });

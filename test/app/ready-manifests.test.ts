@@ -46,7 +46,7 @@ async function warm(server: Server, path: string, init: RequestInit = {}): Promi
     await (await ask(server, path, init)).bytes();
     return server.answered > before;
   };
-  await expect.poll(isReady, { timeout: 10_000 }).toBe(true);
+  await expect.poll(isReady).toBe(true);
 }
 
 const put = (server: Server) =>
@@ -269,7 +269,7 @@ describe('a request whose head was seen before', () => {
       async ask(sent: string, isWhole: (received: string) => boolean = isAnswer): Promise<string> {
         received = '';
         socket.write(sent);
-        await expect.poll(() => isWhole(received), { interval: 5, timeout: 10_000 }).toBe(true);
+        await expect.poll(() => isWhole(received), { interval: 5 }).toBe(true);
         return received;
       },
       [Symbol.dispose]: () => void socket.destroy(),

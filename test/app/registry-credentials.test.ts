@@ -103,7 +103,7 @@ test('open the base of a build of their caller, and its mirror, and of nobody el
     const { buildId = '' } = answerSchema.parse(await response.json());
     const path = `/v1alpha1/${buildId.startsWith('mr-') ? 'mirrors' : 'builds'}/${buildId}`;
     const outcome = async () => (await ask(ALICE, 'GET', path)).text();
-    await expect.poll(outcome, { timeout: 20_000 }).toMatch(/"succeeded":true/);
+    await expect.poll(outcome).toMatch(/"succeeded":true/);
   }
 });
 

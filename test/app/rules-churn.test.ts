@@ -53,7 +53,7 @@ async function change(round: number): Promise<void> {
   await app.reloadRules();
 }
 
-test('a pull is of one state of the rules, and its digest is good for ever', { timeout: 120_000 }, async () => {
+test('a pull is of one state of the rules, and its digest is good for ever', async () => {
   await mkdir(place('ca'));
   const found = new Map<Digest, string>();
   let pulling = PULLERS;

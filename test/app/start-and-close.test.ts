@@ -50,7 +50,7 @@ test('builders are looked for once requests are served, for which a close does n
   try {
     expect(isFound()).toBe(false);
     listening.resolve();
-    await expect.poll(isFound, { timeout: 10_000 }).toBe(true);
+    await expect.poll(isFound).toBe(true);
   } finally {
     await app.close();
   }

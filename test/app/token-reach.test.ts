@@ -153,7 +153,7 @@ test('serves each part of its image and of what is about that, and hides all els
     }),
     { numRuns: 10 },
   );
-}, 120_000);
+});
 
 function shuffle<T>(all: readonly T[], seed: number): readonly T[] {
   const keyed = all.map((each, at) => ({ each, key: Math.imul(at + 1, seed | 1) >>> 0 }));

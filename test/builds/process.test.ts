@@ -121,7 +121,7 @@ function readShell(script: string, timeoutMs = 10_000): Promise<string> {
 
 /** Members that got a SIGKILL may need a moment to die. */
 async function expectEmptied(group: string | undefined): Promise<void> {
-  await expect.poll(() => membersOf(group), { timeout: 10_000 }).toEqual([]);
+  await expect.poll(() => membersOf(group)).toEqual([]);
 }
 
 /** The command lines of what still runs in a process group; what has ended and is not collected yet does not run. */

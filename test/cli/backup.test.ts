@@ -87,7 +87,7 @@ test('copies of a service that is being pushed to have all that was acknowledged
   });
   const copies: { readonly directory: string; readonly before: ReadonlyMap<string, Digest> }[] = [];
   for (let round = 0; round < 4; round += 1) {
-    await expect.poll(() => acknowledged.size, { timeout: 30_000 }).toBeGreaterThan(4 * (round + 1));
+    await expect.poll(() => acknowledged.size).toBeGreaterThan(4 * (round + 1));
     const directory = join(folder, `copy-${round}`);
     const before = new Map(acknowledged);
     expect(await backUp(directory)).toMatchObject({ err: '', exitCode: 0 });
@@ -102,7 +102,7 @@ test('copies of a service that is being pushed to have all that was acknowledged
     await app.restart(target);
     await expectAll(before);
   }
-}, 120_000);
+});
 
 test('copies of a service that deletes and collects meanwhile have the bytes of all that they name', async () => {
   for (let at = 0; at < 30; at += 1) await push(`stays-${at}`);
@@ -129,7 +129,7 @@ test('copies of a service that deletes and collects meanwhile have the bytes of 
   });
   expect(digests.length).toBeGreaterThanOrEqual(30);
   await expectAll(new Map(await Promise.all(digests)));
-}, 120_000);
+});
 
 test('tells what was copied, as JSON and on a terminal as it goes', async () => {
   await push('1');

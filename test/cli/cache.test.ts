@@ -107,7 +107,7 @@ const ways: [string, () => Promise<void>][] = [
 describe.each(ways)('%s', (_, prepare) => {
   beforeEach(async () => {
     await run('warm', image);
-    await expect.poll(async () => (await run('stat')).out, { timeout: 10_000 }).toContain(`cached: ${files} files, `);
+    await expect.poll(async () => (await run('stat')).out).toContain(`cached: ${files} files, `);
     await prepare();
   });
 

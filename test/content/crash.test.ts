@@ -27,7 +27,7 @@ test('a store that was killed in a loop holds nothing but whole content, and com
   expect(place.usage.bytes).toBeLessThanOrEqual(BUDGET.highBytes);
   expect(await place.inventory()).toHaveLength(place.usage.bytes / BODY_BYTES);
   await place.close();
-}, 60_000);
+});
 
 async function killAfter(directory: string, lines: number): Promise<void> {
   const keeper = join(import.meta.dirname, '../cache/eviction/keeper.ts');

@@ -33,7 +33,7 @@ export function abortContract(getBench: () => Bench, { hasRun }: { readonly hasR
       expect(listCommandLines(new RegExp(order.directory))).toEqual([]);
       // A daemon ends it once it has seen that nobody waits.
       const isSleeping = () => listCommandLines(new RegExp(`sleep ${seconds}$`));
-      await expect.poll(isSleeping, { timeout: 20_000 }).toEqual([]);
+      await expect.poll(isSleeping).toEqual([]);
     });
   });
 }

@@ -21,11 +21,11 @@ export function backendContract(createPlace: () => Promise<BackendPlace>, capabi
 
   beforeAll(async () => {
     bench = createBench(await createPlace());
-  }, 180_000);
+  });
 
   afterAll(() => bench?.place.close(), 60_000);
 
-  describe('of the contract', { timeout: 60_000 }, () => {
+  describe('of the contract', () => {
     test('it has a name, and says whether one build can be for several platforms', () => {
       expect(bench.place.backend.name).not.toBe('');
       expect(bench.place.backend.isMultiPlatform).toBe(capabilities.isMultiPlatform);

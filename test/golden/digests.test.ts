@@ -45,12 +45,12 @@ beforeEach(async () => {
 
 afterEach(() => app.close());
 
-test('the pure functions make the recorded digests of every image', { timeout: 60_000 }, async () => {
+test('the pure functions make the recorded digests of every image', async () => {
   const made = await makeAll(Object.keys(STEPS), ({ image }, step) => augmented(image, step));
   expect(differencesFrom('augment', made)).toEqual([]);
 });
 
-test('tokens serve the recorded digests of every image', { timeout: 60_000 }, async () => {
+test('tokens serve the recorded digests of every image', async () => {
   await configure([]);
   const requests = requestsAt(app.registry.host);
   const made = await makeAll(Object.keys(requests), async ({ name }, request) => {
@@ -62,7 +62,7 @@ test('tokens serve the recorded digests of every image', { timeout: 60_000 }, as
   expect(differencesFrom('tokens', made)).toEqual([]);
 });
 
-test('rules serve the recorded digests of every image', { timeout: 60_000 }, async () => {
+test('rules serve the recorded digests of every image', async () => {
   const layers = await writeLayers();
   const sets = rulesAt({ host: app.registry.host, ...layers });
   const made: Record<string, string> = {};
@@ -73,7 +73,7 @@ test('rules serve the recorded digests of every image', { timeout: 60_000 }, asy
   expect(differencesFrom('rules', made)).toEqual([]);
 });
 
-test('frozen copies have the recorded digests', { timeout: 60_000 }, async () => {
+test('frozen copies have the recorded digests', async () => {
   await configure([]);
   const containerConfig = { env: ['FROZEN=1'], layers: [{ location: `http://${app.registry.host}/layer.tar.gz` }] };
   const made = await makeAll(['frozen'], async ({ name }) => {

@@ -162,7 +162,7 @@ test('does what its model does, whatever the sequence', async () => {
     }),
     { numRuns: 60 },
   );
-}, 120_000);
+});
 
 /** Every call on content, upload files and records waits until the scheduler lets it go on, in an order of its choosing. */
 async function schedule(place: Place, scheduler: fc.Scheduler): Promise<Partial<Parts>> {
@@ -253,4 +253,4 @@ test('loses nothing that is linked and keeps nothing else, whatever the interlea
     ),
     { numRuns: 150 },
   );
-}, 120_000);
+});

@@ -43,7 +43,7 @@ const mutated = record({
   value: integer({ min: 0, max: 255 }),
 }).map(({ bytes, at, value }) => Buffer.from(bytes.map((byte, index) => (index === at ? value : byte))));
 
-test('gives a context inside its directory, or InvalidContext', { timeout: 60_000 }, async () => {
+test('gives a context inside its directory, or InvalidContext', async () => {
   const content = await openStore();
   const parent = await makeFolder();
   let accepted = 0;

@@ -276,7 +276,7 @@ test('builds of processes that are killed one after the other all end', async ()
     await new Promise(resolve => setTimeout(resolve, 1));
   }
   expect((await all()).map(({ id }) => id).toSorted()).toEqual(ids.toSorted());
-}, 60_000);
+});
 
 test('workers share builds as well: one that dies is followed at once, and a stop of all blames no build', async () => {
   const { start, startAll } = createFleet({ kind: 'workers', policy: { concurrency: 1, maxStarts: 1 } });

@@ -38,7 +38,7 @@ test('the same goes as in a model, whatever is kept, used and deleted', async ()
     }),
     { numRuns: 25 },
   );
-}, 60_000);
+});
 
 async function perform({ store }: BudgetPlace, { kind, number }: Step): Promise<void> {
   const { bytes, digest } = contentOf(number);

@@ -250,9 +250,7 @@ test('counts those that another has ended no longer', async () => {
   const ids = [await first.hosted.uploads.start(NAME), await first.hosted.uploads.start(NAME)];
   await expect(first.hosted.uploads.start(NAME)).rejects.toMatchObject({ code: 'TOOMANYREQUESTS' });
   for (const { id } of ids) await second.hosted.uploads.cancel(NAME, id);
-  await expect
-    .poll(() => first.hosted.uploads.start(NAME).then(() => 'begun', String), { timeout: 5000 })
-    .toBe('begun');
+  await expect.poll(() => first.hosted.uploads.start(NAME).then(() => 'begun', String)).toBe('begun');
   for (const { place } of [first, second]) await place.close();
 });
 
