@@ -12,7 +12,7 @@ import { noteSubmission } from '../wave/augment-api.ts';
 import type { BodyLimits } from '../wave/json-body.ts';
 import { imageAddress, publicHost } from '../wave/public-host.ts';
 import { submitResponse } from '../wave/submit-response.ts';
-import { parseSubmit, type SubmitLimits } from '../wave/submit-schema.ts';
+import { createParseSubmit, type SubmitLimits } from '../wave/submit-schema.ts';
 import { postForm, realmOf, withForm } from './forms.ts';
 import type { Page, ShowPage } from './layout.ts';
 import { copyable, facts, type Html, note, timeOf } from './parts.ts';
@@ -31,6 +31,7 @@ const PATH = '/console/new';
 
 export function createMakePages({ submit, limits, origins, publicUrl, show, body, now }: MakePagesDeps): Hono {
   const app = new Hono();
+  const parseSubmit = createParseSubmit(limits);
 
   app.get(PATH, (c: Context) => {
     requireCaller(c);
@@ -55,7 +56,7 @@ export function createMakePages({ submit, limits, origins, publicUrl, show, body
   async function make(c: Context, fields: URLSearchParams, files: ReadonlyMap<string, File>): Promise<Response> {
     const request = toRequest(fields, await readFiles(files));
     const host = publicHost(publicUrl, c.req.header('Host'));
-    const submission = await submit(requesterOf(c), parseSubmit(request, limits), c.req.raw.signal);
+    const submission = await submit(requesterOf(c), parseSubmit(request), c.req.raw.signal);
     noteSubmission(c, submission);
     const view = { host, addressOf: (image: string) => imageAddress(image, origins, host) };
     const answer = submitResponse(submission, view);

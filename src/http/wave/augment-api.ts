@@ -22,7 +22,7 @@ import {
   submitResponse,
   type View,
 } from './submit-response.ts';
-import { parseSubmit, type SubmitLimits } from './submit-schema.ts';
+import { createParseSubmit, type SubmitLimits } from './submit-schema.ts';
 
 interface AugmentApiDeps {
   readonly submit: Submit;
@@ -68,11 +68,12 @@ export function createAugmentApi(deps: AugmentApiDeps): Hono {
     limits,
   } = deps;
   const app = new Hono();
+  const parseSubmit = createParseSubmit(limits);
 
   function answer(c: Context, version: 1 | 2): Promise<Response> {
     return withJson(c, bodyLimits, async body => {
       const view = viewOf(c);
-      const submission = await submit(requesterOf(c), parseSubmit(body, limits), c.req.raw.signal);
+      const submission = await submit(requesterOf(c), parseSubmit(body), c.req.raw.signal);
       noteSubmission(c, submission);
       return c.json(submitResponse(submission, view, version));
     });

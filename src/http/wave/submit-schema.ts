@@ -27,7 +27,23 @@ const MAX_SHORT_TEXT = 1024;
 export const imageSchema = z.string().check(atMost(MAX_SHORT_TEXT, 'characters'));
 
 /** Throws ApiError naming field and rule: 400 for an invalid request, 501 for what this version does not support. */
-export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest {
+type ParseSubmit = (body: unknown) => SubmitRequest;
+
+/** The schemas are made once, for the first request: making them takes longer than parsing. */
+export function createParseSubmit(limits: SubmitLimits): ParseSubmit {
+  let schemas: SubmitSchemas | undefined;
+  return body => {
+    schemas ??= { submit: createSubmitSchema(limits), build: createBuildSchema(limits) };
+    return parseSubmit(body, schemas);
+  };
+}
+
+interface SubmitSchemas {
+  readonly submit: ReturnType<typeof createSubmitSchema>;
+  readonly build: ReturnType<typeof createBuildSchema>;
+}
+
+function parseSubmit(body: unknown, schemas: SubmitSchemas): SubmitRequest {
   const {
     format,
     scanMode,
@@ -36,8 +52,8 @@ export function parseSubmit(body: unknown, limits: SubmitLimits): SubmitRequest 
     timestamp,
     scanLevels = [],
     ...fields
-  } = check(createSubmitSchema(limits), body);
-  const build = check(createBuildSchema(limits), body);
+  } = check(schemas.submit, body);
+  const build = check(schemas.build, body);
   const { containerPlatform, containerConfig, towerWorkspaceId, workflowId, fingerprint } = fields;
   const source = chooseSource(fields);
   if (source.kind === 'image') checkImage('containerImage', source.image);

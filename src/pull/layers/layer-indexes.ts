@@ -4,7 +4,6 @@ import pLimit from 'p-limit';
 import { drainBody } from '../../augment/body-reader.ts';
 import { type IndexLimits, indexLayer, type LayerIndex, packIndex, unpackIndex } from '../../augment/layer-index.ts';
 import { UnreadableLayer } from '../../augment/unpack-layer.ts';
-import { bestEffort } from '../../cache/read-through/cached.ts';
 import { createSingleFlight } from '../../cache/read-through/single-flight.ts';
 import type { Memory } from '../../memory.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -92,7 +91,8 @@ export function createLayerIndexes({
     });
     indexes.set(digest, index);
     readAt.set(key, true, { ttlMs: SCOPED_TTL_MS });
-    await keep(layer, key, known ? undefined : index);
+    // Nobody waits for the disk: what is not kept is read again after a restart.
+    keep(layer, key, known ? undefined : index).catch(() => {});
     return index;
   }
 
@@ -116,14 +116,12 @@ export function createLayerIndexes({
     const isSmall = packed !== undefined && packed.byteLength <= MAX_CACHED_BYTES;
     const readAtUntil = expiresAt(isScoped ? SCOPED_TTL_MS : KEEP_MS);
     // In one transaction, which is one wait for the disk.
-    await bestEffort(
-      records.write([
-        ...(isSmall
-          ? [{ kind: 'put' as const, collection: INDEXES, key: digest, value: packed, ...expiresAt(KEEP_MS) }]
-          : []),
-        { kind: 'put', collection: READ_AT, key, value: new Uint8Array([1]), ...readAtUntil },
-      ]),
-    );
+    await records.write([
+      ...(isSmall
+        ? [{ kind: 'put' as const, collection: INDEXES, key: digest, value: packed, ...expiresAt(KEEP_MS) }]
+        : []),
+      { kind: 'put', collection: READ_AT, key, value: new Uint8Array([1]), ...readAtUntil },
+    ]);
   }
 
   return {

@@ -108,12 +108,25 @@ export async function createTokenLayers(
     reserve(account, size);
     try {
       await requireSpace(size);
-      await content.ingest(ReadableStream.from([bytes]), { digest, size: bytes.byteLength }).done;
-      await put(digest, { until, account, bytes: size }, lock);
+      await storeNew(bytes, digest, { record: { until, account, bytes: size }, lock });
     } catch (error) {
       used.add(account, -size);
       throw error;
     }
+  }
+
+  /** Together, which is one wait for the disk: whoever finds a lease of what a crash has lost stores it again. */
+  async function storeNew(
+    bytes: Uint8Array,
+    digest: Digest,
+    { record, lock }: { readonly record: LeaseRecord; readonly lock: Lock },
+  ): Promise<void> {
+    const { done } = content.ingest(ReadableStream.from([bytes]), { digest, size: bytes.byteLength });
+    const [stored, leased] = await Promise.allSettled([done, put(digest, record, lock)]);
+    if (leased.status === 'rejected') throw leased.reason;
+    if (stored.status === 'fulfilled') return;
+    await records.write([leases.deleting(digest)], { makesRoom: true, expected: lock.fence });
+    throw stored.reason;
   }
 
   async function put(digest: Digest, record: LeaseRecord, { fence: expected }: Lock): Promise<void> {

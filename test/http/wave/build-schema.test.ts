@@ -1,10 +1,10 @@
 // The build part of submit requests: what it means, and which field a refusal names.
 import { describe, expect, test } from 'vitest';
-import { parseSubmit } from '../../../src/http/wave/submit-schema.ts';
+import { createParseSubmit } from '../../../src/http/wave/submit-schema.ts';
 import { ApiError } from '../../../src/submit/errors.ts';
 
 const limits = { maxLocationCharacters: 40, maxIncludes: 2, maxContainerFileCharacters: 1000 };
-const parse = (body: object) => parseSubmit(body, limits);
+const parse = createParseSubmit(limits);
 const base64 = (text: string) => Buffer.from(text).toString('base64');
 const file = { containerFile: base64('FROM scratch') };
 const image = { containerImage: 'alpine' };
@@ -132,7 +132,7 @@ test.each([
 ])(
   'refuses a file of a long run %s without delay',
   (_, containerFile) => {
-    expect(() => parseSubmit({ containerFile }, { ...limits, maxContainerFileCharacters: 1_000_000 })).toThrow(
+    expect(() => createParseSubmit({ ...limits, maxContainerFileCharacters: 1_000_000 })({ containerFile })).toThrow(
       ApiError,
     );
   },

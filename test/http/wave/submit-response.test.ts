@@ -7,7 +7,7 @@ import {
   statusResponse,
   submitResponse,
 } from '../../../src/http/wave/submit-response.ts';
-import { parseSubmit } from '../../../src/http/wave/submit-schema.ts';
+import { createParseSubmit } from '../../../src/http/wave/submit-schema.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import type { TokenRecord } from '../../../src/pull/tokens/record.ts';
 import { shownRequest } from '../../../src/submit/submit.ts';
@@ -221,7 +221,7 @@ test('keeps layer data, access tokens and secrets of addresses out of the reques
     },
   };
   const limits = { maxLocationCharacters: 100, maxIncludes: 1, maxContainerFileCharacters: 100 };
-  const request = parseSubmit(body, limits);
+  const request = createParseSubmit(limits)(body);
   expect(JSON.stringify(request.build)).not.toContain('secret');
   expect(json(shownRequest(request))).toEqual({
     containerPlatform: 'arm64',

@@ -1,11 +1,11 @@
 // Submit requests: what they mean, and which field a refusal names.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { parseSubmit } from '../../../src/http/wave/submit-schema.ts';
+import { createParseSubmit } from '../../../src/http/wave/submit-schema.ts';
 import { ApiError } from '../../../src/submit/errors.ts';
 
 const limits = { maxLocationCharacters: 40, maxIncludes: 2, maxContainerFileCharacters: 60 };
-const parse = (body: unknown) => parseSubmit(body, limits);
+const parse = createParseSubmit(limits);
 
 function faultOf(body: unknown): { status: number; message: string } {
   try {
