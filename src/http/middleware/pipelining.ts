@@ -45,13 +45,13 @@ interface PipelinedConnection {
   bodyLeft: number | undefined;
   /** Its bytes, up to the end of its head; undefined where it is complete. */
   head: Buffer | undefined;
-  /** Whether the server has parsed all that has arrived, and the last request was complete with it. */
+  /** Whether the server's parser expects a new head: the last bytes it got were a whole one, of a request without a body. */
   isBetween: boolean;
   /** Requests without a complete response. */
   pending: number;
 }
 
-const HEAD_END = '\r\n\r\n';
+const HEAD_END = Buffer.from('\r\n\r\n');
 /** In bytes, of a head that is kept to be compared with others. */
 const MAX_REPEATED = 4096;
 
@@ -98,7 +98,9 @@ export function createPipelining({ maxPerIteration = 16, maxWaiting = 512, cut, 
     if (connection.bodyLeft !== undefined) connection.bodyLeft -= bytes.length;
     connection.head = isBetween && bytes.length <= MAX_REPEATED ? bytes : undefined;
     connection.parse(bytes);
-    connection.isBetween = connection.request !== before && connection.request?.complete === true;
+    // The end of a body of unknown length may come with the beginning of another head.
+    const isHead = connection.request !== before && connection.request?.complete === true;
+    connection.isBetween = isHead && bytes.subarray(-HEAD_END.length).equals(HEAD_END);
   }
 
   function end(connection: PipelinedConnection): void {

@@ -183,3 +183,34 @@ test.each([
     '> GET /3 0 ""',
   ]);
 });
+
+test('repeats nothing that continues a head, also where that began with the end of a body of unknown length', async () => {
+  const known = getLast('/known');
+  const open = await listen(
+    async (request, response) => {
+      await text(request);
+      response.end(`> ${request.url}\n`);
+    },
+    {
+      repeat(socket, head) {
+        if (head !== known) return false;
+        socket.end('HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n> repeated\n');
+        return Promise.resolve({ isAuthenticated: false });
+      },
+    },
+  );
+  const socket = await open();
+  let received = '';
+  socket.on('data', bytes => {
+    received += bytes.toString();
+  });
+  socket.write(
+    'PUT /chunked HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n',
+  );
+  await expect.poll(() => received).toContain('100 Continue');
+  socket.write(`0\r\n\r\n${get('/1')}GET /2 HTTP/1.1\r\nX-Begun: `);
+  await expect.poll(() => bodiesOf(received)).toEqual(['> /chunked', '> /1']);
+  socket.write(known);
+  await once(socket, 'close');
+  expect(bodiesOf(received)).toEqual(['> /chunked', '> /1', '> /2']);
+});
