@@ -15,7 +15,7 @@ export function readTail(
   options: {
     readonly range?: ByteRange | undefined;
     readonly recover?: Recover | undefined;
-    /** Told where it is, and once when the stream has ended or was cancelled. */
+    /** Told where it is, and last, once, when the stream has ended or was cancelled. */
     readonly reader: { moved(position: number): void; leave(): void };
   },
 ): ReadableStream<Uint8Array> {
@@ -35,8 +35,8 @@ export function readTail(
     const bytes = recent.read(wanted, offset) || (await readAt(await source, wanted, offset));
     if (watermark.current.state === 'failed') throw watermark.current.error;
     offset += bytes;
-    // Who only waits for the last byte of a part does not hold the body up.
-    reader.moved(offset < limit - 1 ? offset : Number.POSITIVE_INFINITY);
+    // Who only waits for the last byte of a part does not hold the body up, nor does one who left during the read.
+    if (!isClosed) reader.moved(offset < limit - 1 ? offset : Number.POSITIVE_INFINITY);
     return bytes;
   }
 

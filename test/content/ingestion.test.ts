@@ -133,6 +133,17 @@ describe('a body that comes faster than it is read', () => {
     await before?.cancel();
     expect(isDone).toBe(true);
   });
+
+  test('does not wait for a reader who left during a read', async () => {
+    const ingestion = start();
+    await ingestion.begun;
+    const reader = ingestion.open().getReader({ mode: 'byob' });
+    await reader.read(new Uint8Array(1));
+    const reading = reader.read(new Uint8Array(1));
+    await reader.cancel();
+    await reading;
+    expect((await ingestion.done).size).toBe(size);
+  });
 });
 
 describe('a disk that is full before the end', () => {
