@@ -315,26 +315,28 @@ export function createLinker(store: HostedStore): Linker {
   const linkOne = async (locked: HostedStore, repository: string, prepare: Prepare) =>
     writeLinks(locked, repository, [await prepare(locked)]);
 
-  /** Links what is independent of each other, as it changes other records, and returns the rest. */
+  /**
+   * Links the first ones that are independent of each other, as they change other records, and returns the rest: what was not written is
+   * prepared again, and must not be each time.
+   */
   async function linkSome(
     locked: HostedStore,
     repository: string,
     works: readonly WaitingLink[],
   ): Promise<readonly WaitingLink[]> {
     const taken: { readonly work: WaitingLink; readonly link: PreparedLink }[] = [];
-    const rest: WaitingLink[] = [];
     const changed = new Set<string>();
+    let seen = 0;
     for (const work of works) {
       const link = await work.prepare(locked).catch(work.reject);
-      if (!link) continue;
-      const keys = link.changes.map(({ collection, key }) => `${collection} ${key}`);
+      const keys = link?.changes.map(({ collection, key }) => `${collection} ${key}`) ?? [];
       const hasRoom = taken.length === 0 || changed.size + keys.length <= MAX_CHANGES;
-      const isIndependent = hasRoom && !keys.some(key => changed.has(key));
-      // Also of those that are left, so that what follows them does not overtake them.
+      if (!hasRoom || keys.some(key => changed.has(key))) break;
       for (const key of keys) changed.add(key);
-      if (isIndependent) taken.push({ work, link });
-      else rest.push(work);
+      if (link) taken.push({ work, link });
+      seen += 1;
     }
+    const rest = works.slice(seen);
     if (taken.length === 0) return rest;
     try {
       await writeLinks(

@@ -110,6 +110,18 @@ describe('manifests that arrive together', () => {
     expect([writes.length, await tagOf('same'), await count('hosted.tagged')]).toEqual([3, links[2]?.digest, 1]);
   });
 
+  test('are not looked at again and again while they wait for each other', async () => {
+    const { manifest } = openLinker();
+    const links = Array.from({ length: 40 }, (_, at) => linkOf(String(at), ['same']));
+    let checks = 0;
+    const check = async () => {
+      checks += 1;
+    };
+    await Promise.all(links.map(link => manifest(link, { check, lease: undefined })));
+    expect(await tagOf('same')).toBe(links.at(-1)?.digest);
+    expect(checks).toBeLessThanOrEqual(2 * links.length);
+  });
+
   test('are linked each for itself where all together could not be written', async () => {
     const { manifest } = openLinker({
       fail(attempt) {
