@@ -3,32 +3,20 @@ import { existsSync } from 'node:fs';
 import { createServer, Server } from 'node:http';
 import { availableParallelism, homedir, hostname, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
 import { createAdaptorServer, type Http2Bindings, type HttpBindings } from '@hono/node-server';
 import { type Logger, pino } from 'pino';
-import pretty from 'pino-pretty';
 import manifest from '../package.json' with { type: 'json' };
 import { AccessFault } from './access/access.ts';
 import { createForwarding } from './access/address.ts';
 import { type App, type AppDeps, createApp } from './app/app.ts';
-import { findCacheTarget } from './app/caching.ts';
-import { findGcTarget, findRepairTarget } from './app/hosting.ts';
 import { startWorkers, WORKER_VARIABLE, WorkerFault } from './app/primary.ts';
-import { findStartFaults, probeBuilders, probeUpstreams } from './app/probing.ts';
-import { findMigrationTarget, findTokenRecords } from './app/recording.ts';
 import type { Reread } from './app/ruling.ts';
 import { type Channel, createWorker, type ToWorker, type Worker } from './app/worker.ts';
-import { createRootCommand, type RootFlags as Flags } from './cli/root.ts';
-import { findServiceUrl, type Service } from './cli/service/service.ts';
+import type { RootFlags as Flags } from './cli/root.ts';
 import { findConfigFile, loadConfig } from './config/config.ts';
 import { ConfigError } from './config/faults.ts';
-import {
-  describeMirror,
-  describeStart,
-  findOwnUrl,
-  findPublicUrlWarning,
-  listenUrl,
-  suggestPull,
-} from './config/own-address.ts';
+import { describeStart, findPublicUrlWarning, listenUrl, suggestPull } from './config/own-address.ts';
 import type { Config } from './config/schema.ts';
 import { createConnections, type DroppedConnections } from './http/middleware/connections.ts';
 import { createTlsListener, TlsFault, type TlsListener } from './http/middleware/tls.ts';
@@ -42,43 +30,49 @@ const ACCESS_LOG_BUFFER = 16 * 1024;
 const SHARED_LOG_BUFFER = 4096;
 const ACCESS_LOG_FLUSH_MS = 200;
 
-const command = createRootCommand({
-  version: manifest.version,
-  serve: run,
-  findService,
-  stdin: process.stdin,
-  terminal: process.stderr.isTTY ? process.stderr : undefined,
-  isTerminal: process.stderr.isTTY,
-  listenForInterrupt,
-  findDataDir,
-  findRecords: () => findTokenRecords(findState()),
-  findTarget: () => findTargetBy(findCacheTarget),
-  findGcTarget: () => findTargetBy(findGcTarget),
-  findMigrationTarget: () => findTargetBy(findMigrationTarget),
-  findRepairTarget: () => findTargetBy(findRepairTarget),
-  findConfigSources: () => ({ env: process.env, flags: command.opts<Flags>() }),
-  findStartFaults,
-  probeUpstreams: config => probeUpstreams(config, findOwner()),
-  probeBuilders: config => probeBuilders(config, findOwner().environment),
-  findMirror: () => describeMirror(readConfig(command.opts<Flags>())),
-});
+let isServing = false;
 
 // A command whose reader leaves, such as head, has nothing left to do; the service lives on.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', error => {
     if (!('code' in error && error.code === 'EPIPE')) throw error;
-    if (command.args.length > 0) process.exit();
+    if (!isServing) process.exit();
   });
 }
 
 // Records contain tokens, layers and the addresses of layers: our files are private.
 process.umask(0o077);
-await command.parseAsync().catch(refuseToStart);
+const serviceFlags = findServiceFlags(process.argv.slice(2));
+await (serviceFlags ? run(serviceFlags) : runCommand()).catch(refuseToStart);
+
+/** Of a start without a command; undefined where there may be one, or anything that is to be refused. */
+function findServiceFlags(args: readonly string[]): Flags | undefined {
+  const option = { type: 'string' } as const;
+  try {
+    const { values } = parseArgs({ args: [...args], options: { config: option, listen: option, 'data-dir': option } });
+    const { config, listen, 'data-dir': dataDir } = values;
+    return {
+      ...(config !== undefined && { config }),
+      ...(listen !== undefined && { listen }),
+      ...(dataDir !== undefined && { dataDir }),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+/** All commands are loaded where there is one: a service needs none. */
+async function runCommand(): Promise<void> {
+  const { createCommands } = await import('./commands.ts');
+  const { version } = manifest;
+  await createCommands({ version, serve: run, readConfig, findOwner }).parseAsync();
+}
 
 async function run(flags: Flags): Promise<void> {
+  isServing = true;
   const config = readConfig(flags);
   const workerId = takeWorkerId();
-  const { log, accessLog } = createLogs(config, workerId?.number);
+  const { log, accessLog } = await createLogs(config, workerId?.number);
   const count = config.workers === 'auto' ? availableParallelism() : config.workers;
   if (count > 1 && !workerId) return runWorkers(flags, { config, count, log });
   const channel = openChannel();
@@ -289,40 +283,6 @@ function refuseToStart(error: unknown): never {
   process.exit(1);
 }
 
-function findTargetBy<T>(find: (config: Config, log: Logger, token: string | undefined) => T): T {
-  const config = readConfig(command.opts<Flags>());
-  return find(config, pino({ level: config.log.level }, pino.destination(2)), process.env.VENEER_TOKEN || undefined);
-}
-
-function findService(server: string | undefined): Service {
-  const findOwn = () => findOwnUrl(readConfig(command.opts<Flags>()));
-  return { url: findServiceUrl({ server, env: process.env, findOwn }), token: process.env.VENEER_TOKEN || undefined };
-}
-
-/** A second interrupt ends the process. */
-function listenForInterrupt(): AbortSignal {
-  const interrupted = new AbortController();
-  process.once('SIGINT', () => interrupted.abort());
-  return interrupted.signal;
-}
-
-/** If it is given, the configuration need not be readable, such as its secrets. */
-function findDataDir(): string {
-  const flags = command.opts<Flags>();
-  return flags.dataDir ?? readConfig(flags).dataDir;
-}
-
-/** The same, with the database that the configuration names. */
-function findState(): Pick<Config, 'dataDir' | 'state'> {
-  const flags = command.opts<Flags>();
-  try {
-    return readConfig(flags);
-  } catch (error) {
-    if (flags.dataDir === undefined) throw error;
-    return { dataDir: resolve(flags.dataDir), state: {} };
-  }
-}
-
 function readConfig(flags: Flags): Config {
   return loadConfig({ env: process.env, flags });
 }
@@ -346,9 +306,10 @@ interface Logs {
 }
 
 /** Lines of the access log are written many at a time, and any other line at once, with those before it. */
-function createLogs({ log: { level, format: wanted } }: Config, worker: number | undefined): Logs {
+async function createLogs({ log: { level, format: wanted } }: Config, worker: number | undefined): Promise<Logs> {
   const format = wanted ?? (process.stdout.isTTY ? 'pretty' : 'json');
   if (format === 'pretty') {
+    const { default: pretty } = await import('pino-pretty');
     const log = pino({ level, ...(worker && { base: { worker } }) }, pretty({ sync: true, singleLine: true }));
     return { log, accessLog: { format } };
   }

@@ -86,15 +86,6 @@ interface ProbedBuilder {
   readonly notes: readonly string[];
 }
 
-/** A minimal spec with a RUN, to see whether a builder supports it. */
-const WITH_RUN = specSchema.parse({
-  kind: 'containerfile',
-  containerFile: 'FROM scratch\nRUN ["true"]\n',
-  platforms: ['linux/amd64'],
-  bases: {},
-  target: { repository: 'local/doctor' },
-});
-
 /** The configured builders, or the detected ones. */
 export async function probeBuilders(config: Config, environment: Environment): Promise<readonly ProbedBuilder[]> {
   const unused = () => {
@@ -105,11 +96,19 @@ export async function probeBuilders(config: Config, environment: Environment): P
     ...{ config, environment, contexts, log: pino({ level: 'silent' }) },
     embedded: { images: { resolve: unused, open: unused }, openDestination: unused },
   });
+  // A minimal spec with a RUN, to see whether a builder supports it.
+  const withRun = specSchema.parse({
+    kind: 'containerfile',
+    containerFile: 'FROM scratch\nRUN ["true"]\n',
+    platforms: ['linux/amd64'],
+    bases: {},
+    target: { repository: 'local/doctor' },
+  });
   try {
     return (await builders.list()).map(({ backend, fault }) => {
       const { name, kind } = backend;
-      const isAsked = fault === undefined && WITH_RUN.kind === 'containerfile';
-      const lacksRun = isAsked ? backend.findUnsupportedReason(WITH_RUN) : undefined;
+      const isAsked = fault === undefined && withRun.kind === 'containerfile';
+      const lacksRun = isAsked ? backend.findUnsupportedReason(withRun) : undefined;
       return { name, kind, fault, lacksRun, notes: backend.listNotes?.() ?? [] };
     });
   } finally {

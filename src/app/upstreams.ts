@@ -63,15 +63,12 @@ export function openUpstreams({
       observer.onBreaker(change);
       logBreaker(log, change);
     },
-    scopes,
-    acting,
+    ...{ scopes, acting, memory, dockerConfigPath },
     clock: { ...systemClock, now },
-    memory,
     ...PATIENCE,
     ...patience,
     timeouts: { minBytesPerSecond: config.limits.upstreamRateBytes, ...PATIENCE.timeouts, ...patience?.timeouts },
     allowPrivateUrls: config.layers.allowPrivateAddresses,
-    dockerConfigPath,
     onHelperFailed: failure =>
       log.warn({ reason: failure.message }, 'a credential helper failed: its upstream is used without credentials'),
     onDockerConfigFault: reason =>

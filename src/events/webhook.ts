@@ -2,7 +2,7 @@
 import { unescape as decodePercents } from 'node:querystring';
 import pRetry from 'p-retry';
 import type { Logger } from 'pino';
-import { type Dispatcher, request } from 'undici';
+import type { Dispatcher } from 'undici';
 import { EVENTS_MEDIA_TYPE, encodeEnvelope, type RegistryEvent } from './event.ts';
 
 interface Webhook {
@@ -46,7 +46,10 @@ export function createWebhook(
     async post(body, signal) {
       const limit = AbortSignal.any([signal, AbortSignal.timeout(options.timeoutMs)]);
       try {
-        const response = await request(options.url, { dispatcher, method: 'POST', headers, body, signal: limit });
+        const response = await dispatcher.request({
+          ...{ origin: options.url.origin, path: `${options.url.pathname}${options.url.search}` },
+          ...{ method: 'POST', headers, body, signal: limit },
+        });
         // The status decides: a body that breaks, hangs or never ends makes no difference.
         await response.body.dump({ limit: MAX_ANSWER_BYTES, signal: limit }).catch(() => undefined);
         requireSuccess(response, now());

@@ -1,5 +1,4 @@
 // Gets tokens from the server named in a challenge. The distribution project's token and OAuth2 specifications.
-import { getDomain } from 'tldts';
 import type { Dispatcher } from 'undici';
 import { z } from 'zod';
 import { RegistryError } from '../../oci/errors.ts';
@@ -50,7 +49,7 @@ export async function fetchToken(
   { upstream, keys, rules, transports }: TokenServerOptions,
 ): Promise<Grant> {
   const attempt: RequestContext = { upstream, action: 'token request', missing: 'UNAUTHORIZED', keys };
-  const realm = parseRealm(parameters.get('realm') ?? '', rules, attempt);
+  const realm = await parseRealm(parameters.get('realm') ?? '', rules, attempt);
   const transport = isTrustedRealm(realm, rules) ? transports.own : transports.guarded;
   const service = parameters.get('service');
   const wanted = chooseScope(parameters.get('scope'), scope);
@@ -168,13 +167,13 @@ interface RealmRules {
 const SHARED_DOMAINS: readonly string[] = ['amazonaws.com', 'azurecr.io', 'jfrog.io'];
 
 /** Throws 502 for a realm that is not an http(s) URL, less secure than the upstream, or neither in its domain nor configured. */
-export function parseRealm(text: string, rules: RealmRules, attempt: RequestContext): URL {
+export async function parseRealm(text: string, rules: RealmRules, attempt: RequestContext): Promise<URL> {
   const realm = URL.parse(text);
   if (!realm || !['http:', 'https:'].includes(realm.protocol)) throw badAnswer(attempt, 'the token realm is not a URL');
   if (rules.url.protocol === 'https:' && realm.protocol !== 'https:') {
     throw badAnswer(attempt, 'the token realm is not https, as the upstream is');
   }
-  if (!isTrustedRealm(realm, rules) && !isSameDomain(realm, rules.url)) {
+  if (!isTrustedRealm(realm, rules) && !(await isSameDomain(realm, rules.url))) {
     const reason = `the token realm ${realm.host} is neither in the upstream's domain nor in tokenRealms of its entry`;
     throw badAnswer(attempt, reason);
   }
@@ -188,7 +187,9 @@ function isTrustedRealm(realm: URL, { url, tokenRealms }: RealmRules): boolean {
   return bareHost(realm.hostname) === bareHost(url.hostname) || tokenRealms.includes(realm.host);
 }
 
-function isSameDomain(a: URL, b: URL): boolean {
+async function isSameDomain(a: URL, b: URL): Promise<boolean> {
+  // The list of public suffixes takes 200 KB.
+  const { getDomain } = await import('tldts');
   const domain = getDomain(b.hostname, { allowPrivateDomains: true });
   if (domain === null || SHARED_DOMAINS.some(shared => domain === shared || domain.endsWith(`.${shared}`)))
     return false;

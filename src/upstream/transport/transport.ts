@@ -3,7 +3,7 @@
 import { lookup } from 'node:dns';
 import type { OnReadOpts, Socket } from 'node:net';
 import { Readable } from 'node:stream';
-import { Agent, type Dispatcher, errors, request } from 'undici';
+import { Agent, type Dispatcher, errors } from 'undici';
 import type { ByteSource } from '../../content/byte-stream.ts';
 import { findRateRemaining } from '../limits/back-off.ts';
 import { type Clock, systemClock } from '../waiting.ts';
@@ -160,9 +160,8 @@ export function createTransport(options: TransportOptions): Transport {
           });
         };
         const receiver = createReceiver(buffers.release);
-        const sent = request(url, {
-          dispatcher: agent.compose(receiver.intercept),
-          method,
+        const sent = agent.compose(receiver.intercept).request({
+          ...{ origin: url.origin, path: `${url.pathname}${url.search}`, method },
           headers: { ...headers, ...trace?.headers, 'accept-encoding': 'identity' },
           ...(body !== undefined && { body }),
           ...(body instanceof Readable && { headersTimeout: timeouts.headersMs * STORING }),
