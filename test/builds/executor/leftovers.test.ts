@@ -7,9 +7,12 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { createWorkspaces, endLeftoverProcesses } from '../../../src/builds/executor/workspace.ts';
 
+/** For its input. It starts no other program: while that is loaded, its environment cannot be read. */
+const WAITING = 'echo ready; read line';
+
 test('ends what a crash left at work in a folder of builds', async () => {
   const directory = await makeFolder();
-  const left = await start('echo ready; exec sleep 1000', join(directory, 'bd-1/home'));
+  const left = await start(WAITING, join(directory, 'bd-1/home'));
   const exit = once(left, 'exit');
   await createWorkspaces({ directory });
   expect(await exit).toEqual([null, 'SIGTERM']);
@@ -26,7 +29,7 @@ test('kills what does not heed that in time', async () => {
 test('lets everybody else live', async () => {
   const directory = await makeFolder();
   const others = await Promise.all(
-    [`${directory}-other`, directory, tmpdir()].map(home => start('echo ready; exec sleep 1000', home)),
+    [`${directory}-other`, directory, tmpdir()].map(home => start(WAITING, home)),
   );
   await endLeftoverProcesses(directory);
   expect(others.map(({ exitCode, signalCode }) => [exitCode, signalCode])).toEqual(others.map(() => [null, null]));
