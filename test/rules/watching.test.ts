@@ -12,7 +12,7 @@ import {
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import {
   createDirectoryWatcher,
   type DirectoryWatcher,
@@ -56,7 +56,16 @@ function open(deps: Partial<DirectoryWatcherDeps> = {}): void {
   });
 }
 
-const look = async (name = 'layer') => (await watcher.fingerprint(at(name))).value;
+/** It goes on when it is told to, and a millisecond with each look. */
+function stopClock(): void {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+}
+
+async function look(name = 'layer'): Promise<string> {
+  if (vi.isFakeTimers()) vi.advanceTimersByTime(1);
+  return (await watcher.fingerprint(at(name))).value;
+}
 
 /** Looks until nothing is walked any more. */
 async function rest(name = 'layer'): Promise<string> {
@@ -142,22 +151,33 @@ test('sees links that are swapped: that of the layer itself, and that of a volum
 
 test.runIf(isLinux)('finds by a walk now and then what nobody has told of', async () => {
   linkSync(at('layer/1'), at('other/1'));
+  stopClock();
   open({ walkEveryMs: 300 });
   const before = await rest();
   // By another name: the folder of the layer hears nothing.
   appendFileSync(at('other/1'), 'x');
+  vi.advanceTimersByTime(280);
   expect(await look()).toBe(before);
-  await expect.poll(() => look()).not.toBe(before);
+  vi.advanceTimersByTime(20);
+  expect(await look()).not.toBe(before);
 });
 
 test.runIf(isLinux)(
   'where no more can be watched, says so once, and walks in proportion to what that takes',
   async () => {
-    open({ maxFolders: 2 });
+    stopClock();
+    const walk: DirectoryWatcherDeps['walk'] = path => {
+      vi.advanceTimersByTime(10);
+      return walkPath(path, LATER);
+    };
+    open({ maxFolders: 2, walk });
     const before = await look();
     expect(told).toEqual([`${at('layer')}: there are more than 2 folders to watch`]);
     appendFileSync(at('layer/a/b/3'), 'x');
-    await expect.poll(() => look()).not.toBe(before);
+    vi.advanceTimersByTime(480);
+    expect(await look()).toBe(before);
+    vi.advanceTimersByTime(20);
+    expect(await look()).not.toBe(before);
     expect(told.length).toBe(1);
   },
 );

@@ -28,9 +28,7 @@ test('kills what does not heed that in time', async () => {
 
 test('lets everybody else live', async () => {
   const directory = await makeFolder();
-  const others = await Promise.all(
-    [`${directory}-other`, directory, tmpdir()].map(home => start(WAITING, home)),
-  );
+  const others = await Promise.all([`${directory}-other`, directory, tmpdir()].map(home => start(WAITING, home)));
   await endLeftoverProcesses(directory);
   expect(others.map(({ exitCode, signalCode }) => [exitCode, signalCode])).toEqual(others.map(() => [null, null]));
 });
