@@ -421,7 +421,7 @@ export function createLinker(store: HostedStore): Linker {
  * meanwhile.
  */
 export async function unlinkBlob(store: HostedStore, link: BlobLink, expected: Expectation): Promise<void> {
-  await unlinkBlobs(store, link.repository, [{ link, expected }]);
+  await unlinkBlobs(store, link.repository, { links: [{ link, expected }] });
   await store.deleteUnlinked(link.digest);
 }
 
@@ -431,13 +431,13 @@ export interface ExpectedLink {
 }
 
 /**
- * Unlinks many of one repository in one transaction: all of them, or none where one is not as expected. Their content is to be deleted
- * afterwards, which needs no lock.
+ * Unlinks many of one repository in one transaction, together with the changes of `also`: all of them, or none where one is not as expected.
+ * Their content is to be deleted afterwards, which needs no lock.
  */
 export async function unlinkBlobs(
   store: HostedStore,
   repository: string,
-  links: readonly ExpectedLink[],
+  { links, also = [] }: { readonly links: readonly ExpectedLink[]; readonly also?: readonly Change[] },
 ): Promise<void> {
   const { records, options } = store;
   const bytes = links.reduce((sum, { link }) => sum + link.size, 0);
@@ -445,7 +445,8 @@ export async function unlinkBlobs(
     records.blobs.deleting(linkKey(repository, digest)),
     records.holders.deleting(holderKey(digest, 'blob', repository)),
   ]);
-  await writeAccounted(store, repository, { bytes: -bytes, changes, expected: links.map(({ expected }) => expected) });
+  const expected = links.map(link => link.expected);
+  await writeAccounted(store, repository, { bytes: -bytes, changes: [...changes, ...also], expected });
   for (const { link } of links) await options.onChange(changeOf('delete', link));
 }
 

@@ -42,6 +42,8 @@ const uploadSchema = z.object({
   receivedAt: z.iso.datetime().optional(),
 });
 
+const removalSchema = z.object({ digests: z.array(digestSchema), unlinkedAt: z.iso.datetime() });
+
 export type TagRecord = z.infer<typeof tagSchema>;
 export type ManifestRecord = z.infer<typeof manifestSchema>;
 export type BlobRecord = z.infer<typeof blobSchema>;
@@ -71,6 +73,8 @@ export function createHostedRecords(store: RecordStore) {
     referrers: createCollection({ store, name: 'hosted.referrer', schema: referrerSchema }),
     /** By the id of the session. */
     uploads: createCollection({ store, name: 'hosted.upload', schema: uploadSchema }),
+    /** By the id of a collection: content that it has unlinked, and may not have deleted yet. */
+    removals: createCollection({ store, name: 'hosted.removal', schema: removalSchema }),
   };
 }
 

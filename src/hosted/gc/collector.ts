@@ -82,6 +82,7 @@ export function createGarbageCollector(
       if (!isNothing(report.removed)) repositories.push(report);
       run.finishRepository();
     }
+    await run.sweeper.finish();
     const missing = await findMissing(run, inventory);
     return {
       dryRun: options.dryRun ?? false,

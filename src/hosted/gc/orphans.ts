@@ -1,13 +1,14 @@
 // Where records and content differ. Orphans are content that no repository links: a crash between bytes and records leaves some, or a deletion
-// that failed, but lost records leave many, so orphans have to be old, and a run that would remove most of the content has to be forced. What is
-// missing is the reverse, links without content: they stay, and are reported.
+// that failed, but lost records leave many, so orphans have to be old, and a run that would remove most of the content has to be forced. Those
+// that an earlier run has unlinked are recorded: the next run deletes them in any case. What is missing is the reverse, links without content:
+// they stay, and are reported.
 import type { Inventory } from '../../content/inventory.ts';
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { formatSize } from '../../oci/wording.ts';
 import { keysOf } from '../../state/store.ts';
 import { holdersKey, linkKey } from '../records.ts';
 import type { GcReport } from './report.ts';
-import { type GcRun, scanMembers } from './run.ts';
+import { type Content, findBegun, findOrphan, type GcRun, scanMembers } from './run.ts';
 
 /** Nothing was removed: the run is more likely a mistake than intended. The message says why, and how to proceed. */
 export class GcRefused extends Error {
@@ -29,22 +30,30 @@ export async function sweepOrphans(
     readonly force: boolean;
   },
 ): Promise<GcReport['orphans']> {
+  const begun = await findBegun(run, inventory);
   const found = { blobs: 0, bytes: 0 };
   let files = 0;
   for await (const digests of sortedParts(inventory)) {
-    files += digests.length;
-    for await (const { size } of findOrphans(run, inventory, digests)) {
+    const others = digests.filter(digest => !begun.contents.has(digest));
+    files += others.length;
+    for await (const { size } of findOrphans(run, inventory, others)) {
       found.blobs += 1;
       found.bytes += size;
     }
   }
-  const orphans = { blobs: 0, bytes: 0 };
-  if (found.blobs === 0) return orphans;
   if (!force && found.blobs > FEW && found.blobs * 2 > files) throw refusal(found, files);
-  for await (const digests of sortedParts(inventory)) {
-    const gone = await run.sweeper.removeContent(await Array.fromAsync(findOrphans(run, inventory, digests)));
+  const orphans = { blobs: 0, bytes: 0 };
+  const remove = async (contents: readonly Content[]) => {
+    const gone = await run.sweeper.removeContent(contents);
     orphans.blobs += gone.length;
     orphans.bytes += gone.reduce((sum, { size }) => sum + size, 0);
+  };
+  await remove([...begun.contents].map(([digest, size]) => ({ digest, size })));
+  await run.sweeper.forgetRemovals(begun.ids);
+  if (found.blobs === 0) return orphans;
+  for await (const digests of sortedParts(inventory)) {
+    const others = digests.filter(digest => !begun.contents.has(digest));
+    await remove(await Array.fromAsync(findOrphans(run, inventory, others)));
   }
   return orphans;
 }
@@ -68,21 +77,9 @@ async function* findOrphans(run: GcRun, inventory: Inventory, digests: readonly 
   for (const digest of digests) {
     await run.visit();
     if (await isLinked(holdersKey(digest))) continue;
-    const size = await findOrphan(run, inventory, digest);
+    const size = await findOrphan(run.store, inventory, { digest, before: run.graceBefore });
     if (size !== undefined) yield { digest, size };
   }
-}
-
-/** Its size; undefined for content that is needed, or was added within the grace period. */
-async function findOrphan(
-  { store, graceBefore }: GcRun,
-  inventory: Inventory,
-  digest: Digest,
-): Promise<number | undefined> {
-  if (await store.isNeeded(digest)) return undefined;
-  const storedAt = await inventory.findStoredAt(digest);
-  if (!storedAt || storedAt.toISOString() > graceBefore) return undefined;
-  return (await store.content.find(digest))?.size;
 }
 
 const MAX_NAMED = 20;

@@ -1,8 +1,11 @@
-// Shared state of one garbage collection: its deadlines, its progress, and the sweeper that removes or, in a dry run, only records.
+// Shared state of one garbage collection: its deadlines, its progress, and the sweeper that removes or, in a dry run, only records; and what an
+// interrupted run has left to it.
+import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import pLimit from 'p-limit';
+import type { Inventory } from '../../content/inventory.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { keysOf } from '../../state/store.ts';
+import { entriesOf, keysOf } from '../../state/store.ts';
 import { type ExpectedLink, type TagLink, unlinkBlobs, unlinkManifest, unlinkTag } from '../links.ts';
 import { holderKey, holdersKey, linkKey, type ManifestRecord, memberKey, tagKey } from '../records.ts';
 import type { HostedStore } from '../store.ts';
@@ -73,9 +76,13 @@ interface Sweeper {
   removeBlobs(locked: HostedStore, repository: string, links: readonly ExpectedLink[]): Promise<void>;
   /** Removes what is not needed of this, without the lock. Returns what is gone. */
   removeContent(contents: readonly Content[]): Promise<readonly Content[]>;
+  /** Of earlier runs, by their ids: what they had unlinked has been deleted. */
+  forgetRemovals(ids: readonly string[]): Promise<void>;
+  /** To be called at the end of a run. */
+  finish(): Promise<void>;
 }
 
-interface Content {
+export interface Content {
   readonly digest: Digest;
   readonly size: number;
 }
@@ -85,7 +92,16 @@ const REMOVED_AT_ONCE = 16;
 
 export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
   const limit = pLimit(REMOVED_AT_ONCE);
+  const { removals } = store.records;
+  const id = randomUUID();
+  let isRecorded = false;
+  /** Unlinked by this run, and not deleted yet. */
+  const unlinked = new Set<Digest>();
   let freedBytes = 0;
+
+  async function forgetRemovals(ids: readonly string[]): Promise<void> {
+    if (ids.length > 0) await store.records.write(ids.map(removals.deleting), { makesRoom: true });
+  }
 
   return {
     get freedBytes() {
@@ -98,17 +114,60 @@ export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
       await unlinkManifest(locked, repository, digest, record);
       if (!(await store.isNeeded(digest))) freedBytes += record.size;
     },
-    removeBlobs: unlinkBlobs,
+    async removeBlobs(locked, repository, links) {
+      // Those of a write that fails, too: it may have been made. Who has the content again is asked before it is deleted.
+      for (const { link } of links) unlinked.add(link.digest);
+      isRecorded = true;
+      const removal = { digests: [...unlinked], unlinkedAt: store.now().toISOString() };
+      await unlinkBlobs(locked, repository, { links, also: [removals.putting(id, removal)] });
+    },
     async removeContent(contents) {
       // All have ended before one's failure is thrown: whoever is told of it may rely on nothing being removed any more.
       const results = await Promise.allSettled(contents.map(({ digest }) => limit(() => store.deleteUnlinked(digest))));
       const failed = results.find(result => result.status === 'rejected');
       if (failed) throw failed.reason;
+      unlinked.clear();
       const removed = contents.filter((_, at) => results[at]?.status === 'fulfilled' && results[at].value);
       freedBytes += removed.reduce((sum, { size }) => sum + size, 0);
       return removed;
     },
+    forgetRemovals,
+    finish: () => forgetRemovals(isRecorded ? [id] : []),
   };
+}
+
+interface BegunRemovals {
+  /** Of the runs that a crash, or a failure, has ended. */
+  readonly ids: readonly string[];
+  /** What they had unlinked and not deleted, with its size. */
+  readonly contents: ReadonlyMap<Digest, number>;
+}
+
+/** What has been stored since is not of them: it is judged as any other. */
+export async function findBegun(run: GcRun, inventory: Inventory): Promise<BegunRemovals> {
+  const ids: string[] = [];
+  const contents = new Map<Digest, number>();
+  for await (const { key, value } of entriesOf(run.store.records.removals, '')) {
+    ids.push(key);
+    for (const digest of value.digests) {
+      await run.visit();
+      const size = await findOrphan(run.store, inventory, { digest, before: value.unlinkedAt });
+      if (size !== undefined) contents.set(digest, size);
+    }
+  }
+  return { ids, contents };
+}
+
+/** The size of content that no repository links; undefined for what is needed, or was stored after the instant. */
+export async function findOrphan(
+  store: HostedStore,
+  inventory: Inventory,
+  { digest, before }: { readonly digest: Digest; readonly before: string },
+): Promise<number | undefined> {
+  if (await store.isNeeded(digest)) return undefined;
+  const storedAt = await inventory.findStoredAt(digest);
+  if (!storedAt || storedAt.toISOString() > before) return undefined;
+  return (await store.content.find(digest))?.size;
 }
 
 /** Its memory grows with what a run would remove. */
@@ -149,6 +208,8 @@ export function createDryRun({ records }: HostedStore, startedAt: Date): Sweeper
       for (const content of contents) await noteFreed(content);
       return contents;
     },
+    async forgetRemovals() {},
+    async finish() {},
   };
 }
 

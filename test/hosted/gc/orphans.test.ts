@@ -10,8 +10,12 @@ import { createHostedRepositories } from '../../../src/hosted/repositories.ts';
 import { createHostedStore } from '../../../src/hosted/store.ts';
 import { createMemory } from '../../../src/memory.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
+import { createProcessLocks } from '../../../src/state/locks.ts';
 import { createMemoryStore } from '../../support/memory-records.ts';
 import { bytes, chunk, createPlace, type Place, pushBlob, pushSmall, readBlob } from '../fixture.ts';
+import { createGate, InjectedFault } from '../gate.ts';
+import { createMemoryEnvironment } from './environment.ts';
+import { outcomeOf } from './fixture.ts';
 
 const memory = createMemory();
 
@@ -105,6 +109,79 @@ describe('a file whose record is lost', () => {
     const finished = hosted.uploads.finish('local/app', id, digest, chunk(bytes('other bytes')));
     await expect(finished).rejects.toMatchObject({ code: 'DIGEST_INVALID' });
     expect(Buffer.from(await readBlob(before.hosted, 'local/app', digest)).equals(content)).toBe(true);
+  });
+});
+
+describe('what a run has unlinked and, as it died, not deleted', () => {
+  const NEEDED = 3;
+  const UNNEEDED = 12;
+
+  /** Of a registry in memory, where a run would find that most of the content belongs to no repository. */
+  async function createLitteredRegistry() {
+    const environment = await createMemoryEnvironment();
+    const open = (gate = createGate(undefined, {})) => {
+      const { content, uploadFiles, records } = gate.around(environment);
+      // They end with their process.
+      const own = { ...records, locks: createProcessLocks() };
+      const store = createHostedStore({ memory, content, records: own, now: () => new Date(environment.time) });
+      return {
+        hosted: createHostedRepositories(store, uploadFiles),
+        collector: createGarbageCollector(store, { inventory: environment.files }),
+      };
+    };
+    const { hosted } = open();
+    await pushSmall(hosted, 'local/app', 'needed', { tags: ['needed'] });
+    for (let at = 0; at < UNNEEDED; at += 1) await pushBlob(hosted, 'local/app', bytes(`unneeded ${at}`));
+    environment.time += 48 * HOUR;
+    return { environment, open };
+  }
+
+  test('is deleted by the next one, wherever it died, and however much of the content that is', async () => {
+    let isDead = true;
+    for (let crashAfter = 0; isDead; crashAfter += 1) {
+      const { environment, open } = await createLitteredRegistry();
+      const gate = createGate(undefined, { crashAfter });
+      await gate.passAll([
+        open(gate)
+          .collector.collect()
+          .then(() => {}),
+      ]);
+      isDead = gate.isDead();
+      const { collector } = open();
+      const rehearsed = await collector.collect({ dryRun: true });
+      const report = await collector.collect();
+      expect(outcomeOf(report)).toEqual(outcomeOf(rehearsed));
+      expect(await environment.inventory()).toHaveLength(NEEDED);
+      expect(await environment.records.list('hosted.removal', { limit: 10 })).toEqual([]);
+      await environment.remove();
+    }
+  });
+
+  /** A run that has unlinked all of it, and deletes nothing. */
+  async function interrupt() {
+    const { environment, open } = await createLitteredRegistry();
+    const gate = createGate(undefined, { faultyWrites: Array.from({ length: UNNEEDED }, (_, at) => at + 1) });
+    await expect(open(gate).collector.collect()).rejects.toThrow(InjectedFault);
+    expect(await environment.inventory()).toHaveLength(NEEDED + UNNEEDED);
+    return { environment, ...open() };
+  }
+
+  test('stays where it was pushed again since', async () => {
+    const { environment, hosted, collector } = await interrupt();
+    await pushBlob(hosted, 'local/other', bytes('unneeded 0'));
+    expect(await collector.collect()).toMatchObject({ orphans: { blobs: UNNEEDED - 1 }, removed: { blobs: 0 } });
+    expect(await environment.inventory()).toHaveLength(NEEDED + 1);
+    await environment.remove();
+  });
+
+  test('is judged like all that no repository links where it was stored again since', async () => {
+    const { environment, collector } = await interrupt();
+    environment.time += HOUR;
+    for (let at = 0; at < UNNEEDED; at += 1) await environment.content.put(bytes(`unneeded ${at}`));
+    environment.time += 48 * HOUR;
+    await expect(collector.collect()).rejects.toThrow(GcRefused);
+    expect(await environment.inventory()).toHaveLength(NEEDED + UNNEEDED);
+    await environment.remove();
   });
 });
 
