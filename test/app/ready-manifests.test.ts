@@ -1,8 +1,11 @@
 // Manifests that were served a moment ago: answered past the routes, as the routes would, and by them again once anything has changed.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { createAccessTokens } from '../../src/access/access-token.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
 import { makeIndex } from '../conformance/documents.ts';
@@ -205,6 +208,16 @@ describe('a tag of a hosted repository', () => {
   });
 });
 
+test('a large manifest is left to the routes: each answer past them has the bytes in memory until they are read', async () => {
+  const large = makeIndex([], { annotations: { text: 'x'.repeat(200_000) } });
+  await using server = await app.listen();
+  const target = `/v2/local/app/manifests/${large.digest}`;
+  const headers = { 'Content-Type': large.mediaType };
+  await ask(server, target, { method: 'PUT', headers, body: new Uint8Array(large.raw) });
+  await askTwice(server, target);
+  expect(await askTwice(server, target)).toEqual({ status: 200, ready: 0 });
+});
+
 test('an answer is good for a second', async () => {
   await using server = await app.listen();
   await warm(server, path);
@@ -359,5 +372,31 @@ describe('a request whose head was seen before', () => {
     await app.reloadRules();
     expect(await connection.ask(head(server))).toMatch(/^HTTP\/1.1 403 /);
     expect(server.repeated).toBe(1);
+  });
+
+  test('keeps nothing of the requests by which it is known', async () => {
+    await using server = await app.listen();
+    await warm(server, path);
+    const { answered } = server;
+    setFlagsFromString('--expose-gc');
+    const collectGarbage: () => void = runInNewContext('gc');
+    const requests: WeakRef<object>[] = [];
+    const note = (message: unknown) => {
+      if (message instanceof Object && 'request' in message) requests.push(new WeakRef(Object(message.request)));
+    };
+    subscribe('http.server.request.start', note);
+    onTestFinished(() => void unsubscribe('http.server.request.start', note));
+    for (let at = 0; at < 30; at += 1) {
+      using connection = await open(server);
+      await connection.ask(head(server, `User-Agent: client-${at}\r\n`));
+    }
+    expect(server.answered - answered).toBeGreaterThan(20);
+    const countKept = () => {
+      collectGarbage();
+      return requests.filter(request => request.deref() !== undefined).length;
+    };
+    expect(requests).toHaveLength(30);
+    // The last ones may still be on the stack.
+    await expect.poll(countKept, { timeout: 10_000 }).toBeLessThan(10);
   });
 });

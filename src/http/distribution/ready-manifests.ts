@@ -2,7 +2,7 @@
 // router and the lookups. The caller and its rights are checked on every request. An answer is valid for one second, and only while no
 // record and no rule has changed, so that what expires by time alone is served for at most one second longer. Clients that keep a connection
 // repeat requests byte by byte: such a one is known by its head, and answered without Node's HTTP, which would take twice the time of all else.
-import type { IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Context } from 'hono';
 import { type Access, type Caller, isBuild, subjectOf } from '../../access/access.ts';
@@ -92,6 +92,8 @@ export const MANIFEST_ROUTE = '/v2/:name{.+}/manifests/:reference';
 
 /** The routes note each use of content, for its eviction: at least this often. */
 const MAX_AGE_MS = 1000;
+/** Each unread answer has a copy of the body. The routes send what is larger from one. */
+const MAX_BODY_BYTES = 64 * 1024;
 /** The overhead of an entry besides its body, in bytes. */
 const ENTRY_BYTES = 2000;
 
@@ -211,7 +213,7 @@ export function createReadyManifests({
       return ({ origin, headers, raw }) => {
         const caller = callerOf(c);
         // Builds see images without rules, and content opened by one client's credentials is not for others.
-        if (isBuild(caller) || origin.registry.scope !== undefined) return;
+        if (isBuild(caller) || origin.registry.scope !== undefined || raw.byteLength > MAX_BODY_BYTES) return;
         const repository = originName(origin);
         const all = { ...headers, ...INERT, 'Content-Length': String(raw.byteLength) };
         const body = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString('latin1');
@@ -235,9 +237,8 @@ export function createReadyManifests({
       const question = askedBy(request);
       if (!question) return false;
       return (async () => {
-        const { headers, socket } = request;
-        const header = (name: string) => headers[name.toLowerCase()]?.toString();
-        const begun = begin(question, socket.remoteAddress, header);
+        const header = headerOf(request.headers);
+        const begun = begin(question, request.socket.remoteAddress, header);
         const caller = await identify(question, begun.address);
         const known = caller && findFor(caller, keyOf(question, caller));
         if (!known) return false;
@@ -256,6 +257,11 @@ export function createReadyManifests({
       return known !== undefined && repeatKnown(known, socket);
     },
   };
+}
+
+/** Of headers alone: it is kept, and must not keep the request and its connection. */
+function headerOf(headers: IncomingHttpHeaders): Header {
+  return name => headers[name.toLowerCase()]?.toString();
 }
 
 function factsOf(about: About, caller: Caller) {
