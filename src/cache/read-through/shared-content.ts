@@ -26,6 +26,14 @@ const SMALL_BYTES = 1024 * 1024;
 const AWAY_MS = 10_000;
 /** How much of what was cached meanwhile is copied later. */
 const MAX_MISSED = 1_000;
+/** How often that is tried: a store may refuse this content alone, and counts as away each time. */
+const MAX_COPIES = 3;
+
+interface Missed {
+  readonly size: number;
+  /** How many copies of it have failed. */
+  readonly copies: number;
+}
 
 /** The content of both, as one store. Only the cache is closed with it, and content is only deleted there. */
 export function createSharedContent({
@@ -36,7 +44,7 @@ export function createSharedContent({
 }: SharedContentDeps): ContentStore {
   let awayUntil = Number.NEGATIVE_INFINITY;
   /** Content of the cache that the shared store did not get. */
-  const missed = new Map<Digest, number>();
+  const missed = new Map<Digest, Missed>();
   let isCopying = false;
 
   async function unlessAway<T>(work: () => Promise<T>): Promise<T | undefined> {
@@ -72,17 +80,20 @@ export function createSharedContent({
   async function copyElsewhere(file: VerifiedFile): Promise<void> {
     const store = () => shared.store(file).then(() => true);
     const isStored = await (file.size > SMALL_BYTES ? unlessAway(store) : inTime(store));
-    if (!isStored && missed.size < MAX_MISSED) missed.set(file.digest, file.size);
+    if (!isStored && missed.size < MAX_MISSED) missed.set(file.digest, { size: file.size, copies: 0 });
   }
 
   /** Until the store is away again. Never rejects: what others ask for until then is fetched once more, and copied. */
   async function copyMissed(): Promise<void> {
     if (isCopying) return;
     isCopying = true;
-    for (const [digest, size] of missed) {
+    for (const [digest, { size, copies }] of missed) {
       const isDone = await unlessAway(() => copyCached(digest, size)).catch(() => true);
-      if (!isDone) break;
       missed.delete(digest);
+      if (isDone) continue;
+      // Behind the others, which may be taken.
+      if (copies + 1 < MAX_COPIES) missed.set(digest, { size, copies: copies + 1 });
+      break;
     }
     isCopying = false;
   }

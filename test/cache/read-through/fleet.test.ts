@@ -326,6 +326,49 @@ describe('a shared store', () => {
     expect(fetches()).toHaveLength(1);
   });
 
+  test('that refuses one content gets the others, and is not left alone for it again and again', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const directory = await mkdtemp(join(tmpdir(), 'veneer-fleet-'));
+    const cache = await createDiskStore({ directory });
+    onTestFinished(async () => {
+      await cache.close();
+      await rm(directory, { recursive: true });
+    });
+    const refusal = new RegistryError('DENIED', 'it is too large');
+    let failures = 0;
+    const { find, ingest } = createSharedContent({
+      cache,
+      shared: {
+        ...shared,
+        store: () => Promise.reject(refusal),
+        ingest(body, expected) {
+          const refuse = new TransformStream<Uint8Array, Uint8Array>({ start: each => each.error(refusal) });
+          return sharedStore.ingest(expected?.digest === layerDigest ? body.pipeThrough(refuse) : body, expected);
+        },
+      },
+      onFailed: () => {
+        failures += 1;
+      },
+    });
+    for (const raw of [layer, old])
+      await ingest(ReadableStream.from([raw]), { digest: digestOf(raw), size: raw.length }).done;
+    /** That it answers is a reason to copy what it has missed. */
+    const ask = async () => {
+      vi.advanceTimersByTime(10_001);
+      await find(digestOf(moved));
+    };
+    await ask();
+    await expect.poll(() => failures).toBe(2);
+    await ask();
+    await expect.poll(() => sharedStore.find(digestOf(old))).toBeDefined();
+    await expect.poll(() => failures).toBe(3);
+    await ask();
+    await expect.poll(() => failures).toBe(4);
+    for (let times = 0; times < 20; times += 1) await ask();
+    expect(failures).toBe(4);
+  });
+
   test('that is silent is waited for once, and not for long', async () => {
     let uses = 0;
     useShared = () => {
