@@ -93,6 +93,29 @@ test('a blob that a mirror breaks off continues from the next place', async () =
   expect(last.requests.map(({ headers }) => headers.range)).toEqual(['bytes=4-9']);
 });
 
+test('a body that the next place begins after the reader has left is closed', async () => {
+  const cut: Answer = (req, res) => {
+    if (req.headers.range) return res.destroy();
+    return res.writeHead(200, { 'content-length': 10 }).write('0123', () => res.destroy());
+  };
+  const asked = Promise.withResolvers<ServerResponse>();
+  let isLeft = false;
+  const { upstream } = await startPlaces(cut, (_, res) => {
+    res.once('close', () => {
+      isLeft = true;
+    });
+    asked.resolve(res);
+  });
+  const reader = (await upstream.openBlob('a', DIGEST)).body.getReader();
+  await reader.read();
+  const reading = reader.read();
+  const response = await asked.promise;
+  await reader.cancel();
+  response.writeHead(206, { 'content-range': 'bytes 4-9/10', 'content-length': 6 }).write('45');
+  await expect.poll(() => isLeft).toBe(true);
+  expect((await reading).done).toBe(true);
+});
+
 test('a mirror that lies about a blob breaks that transfer alone: it is not asked for the blob again', async () => {
   const { upstream, first } = await startPlaces((_, res) => res.end('9876543210'), serveParts);
   const { body } = await upstream.openBlob('a', DIGEST);

@@ -138,7 +138,9 @@ function stream(first: Opened, blob: MirroredBlob): ReadableStream<Uint8Array> {
       used.add(more.endpoint);
       rest = more.rest;
       source = streamSource(more.body);
-      return next(view);
+      // The reader has left meanwhile.
+      if (isClosed) await source.close();
+      return isClosed ? 0 : next(view);
     }
   }
 
