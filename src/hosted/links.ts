@@ -124,20 +124,53 @@ export async function unlinkManifest(
   digest: Digest,
   record: ManifestRecord,
 ): Promise<void> {
-  const { records, options } = store;
+  await unlinkManifests(store, repository, { manifests: [{ digest, record }] });
+  await store.deleteUnlinked(digest);
+}
+
+export interface RecordedManifest {
+  readonly digest: Digest;
+  readonly record: ManifestRecord;
+}
+
+/** Removes many of one repository, and their tags, in one transaction, as `unlinkBlobs` does. */
+export async function unlinkManifests(
+  store: HostedStore,
+  repository: string,
+  { manifests, also = [] }: { readonly manifests: readonly RecordedManifest[]; readonly also?: readonly Change[] },
+): Promise<void> {
+  const bytes = manifests.reduce((sum, { record }) => sum + record.size, 0);
+  const removals: ManifestRemoval[] = [];
+  for (const manifest of manifests) removals.push(await prepareRemoval(store, repository, manifest));
+  const changes = removals.flatMap(removal => removal.changes);
+  await writeAccounted(store, repository, { bytes: -bytes, changes: [...changes, ...also] });
+  for (const { events } of removals) await Promise.all(events.map(store.options.onChange));
+}
+
+interface ManifestRemoval {
+  readonly changes: readonly Change[];
+  readonly events: readonly HostedChange[];
+}
+
+async function prepareRemoval(
+  store: HostedStore,
+  repository: string,
+  { digest, record }: RecordedManifest,
+): Promise<ManifestRemoval> {
+  const { records } = store;
   const { mediaType, size } = record;
   const tags = await membersOf(records.tagged, repository, digest);
-  const changes = [
-    ...referenceRemovals(store, repository, digest, record),
-    records.manifests.deleting(linkKey(repository, digest)),
-    records.holders.deleting(holderKey(digest, 'manifest', repository)),
-    ...tags.map(tag => records.tags.deleting(tagKey(repository, tag))),
-    ...tags.map(tag => records.tagged.deleting(memberKey(repository, digest, tag))),
-  ];
-  await writeAccounted(store, repository, { bytes: -size, changes });
-  const change = { kind: 'delete', repository, digest, mediaType, size } as const;
-  await Promise.all([...tags.map(tag => ({ ...change, tag })), change].map(options.onChange));
-  await store.deleteUnlinked(digest);
+  const event = { kind: 'delete', repository, digest, mediaType, size } as const;
+  return {
+    changes: [
+      ...referenceRemovals(store, repository, digest, record),
+      records.manifests.deleting(linkKey(repository, digest)),
+      records.holders.deleting(holderKey(digest, 'manifest', repository)),
+      ...tags.map(tag => records.tags.deleting(tagKey(repository, tag))),
+      ...tags.map(tag => records.tagged.deleting(memberKey(repository, digest, tag))),
+    ],
+    events: [...tags.map(tag => ({ ...event, tag })), event],
+  };
 }
 
 /** The record of a manifest, if there is one, for its removal: where it is unreadable, reconstructed from other records. */

@@ -1,5 +1,5 @@
 // Garbage collection: removes what nothing refers to, and tags that retention expires, from repositories while pushes and pulls continue.
-// Each removal, of one manifest or a few blobs, is one small step under the lock of its repository, together with the reads that it depends on.
+// Each removal, of a tag or some manifests or blobs, is one small step under the lock of its repository, together with the reads that it depends on.
 import pLimit from 'p-limit';
 import { z } from 'zod';
 import type { Inventory } from '../../content/inventory.ts';

@@ -3,7 +3,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { entriesOf, keysOf, RecordConflict } from '../../state/store.ts';
-import type { ExpectedLink } from '../links.ts';
+import type { ExpectedLink, RecordedManifest } from '../links.ts';
 import { BLOBS, linkKey, type ManifestRecord, memberKey, membersOf, type TagRecord, tagKey } from '../records.ts';
 import { addTally, NOTHING, type RepositoryReport, type Tally } from './report.ts';
 import { type GcRun, hasMember, scanMembers } from './run.ts';
@@ -65,36 +65,67 @@ interface Candidate {
   readonly before: string;
 }
 
-/** The removed digests. */
+type FoundManifest = Candidate & RecordedManifest;
+
+/**
+ * So many records are changed by one transaction, which waits for the disk, and manifests that are pushed to the repository wait for the lock
+ * meanwhile. Where each changes a page of its own, these are 2 MiB: a full disk has a reserve for them.
+ */
+const CHANGES_AT_ONCE = 500;
+/** Between two turns of the event loop, each of which takes several reads. */
+const CHECKED_AT_ONCE = 10;
+
+/** Those that nothing refers to, and then those that only these referred to. */
 async function sweepManifests(run: GcRun, repository: string): Promise<Tally> {
   const { untaggedBefore: before } = run;
   if (before === undefined) return NOTHING;
   const prefix = `${repository}@`;
+  const candidates: Candidate[] = [];
+  let unneeded = new Map<Digest, FoundManifest>();
+  let changes = 0;
   let removed = NOTHING;
+
+  async function removeFound(): Promise<void> {
+    const gone = await removeUnneededManifests(run, repository, [...unneeded.values()]);
+    unneeded = new Map();
+    changes = 0;
+    await run.sweeper.removeContent(gone.map(({ digest, record }) => ({ digest, size: record.size })));
+    for (const manifest of gone) {
+      removed = addTally(removed, { ...NOTHING, manifests: 1, bytes: manifest.record.size });
+      candidates.push(...(await dependentsOf(run, manifest)));
+    }
+  }
+
+  async function examineAll(): Promise<void> {
+    for (let candidate = candidates.pop(); candidate; candidate = candidates.pop()) {
+      await run.visit();
+      // First without the lock: most are needed.
+      const record = await findUnneededManifest(run, candidate);
+      if (!record || unneeded.has(candidate.digest)) continue;
+      if (unneeded.size > 0 && changes + changesOf(record) > CHANGES_AT_ONCE) await removeFound();
+      unneeded.set(candidate.digest, { ...candidate, record });
+      changes += changesOf(record);
+    }
+  }
+
   for await (const key of keysOf(run.store.records.manifests, prefix)) {
-    const digest = parseDigest(key.slice(prefix.length));
-    removed = addTally(removed, await sweepFrom(run, { repository, digest, before }));
+    candidates.push({ repository, digest: parseDigest(key.slice(prefix.length)), before });
+    await examineAll();
+  }
+  while (unneeded.size > 0) {
+    await removeFound();
+    await examineAll();
   }
   return removed;
 }
 
-/** Examines a manifest and, where it is removed, those that only it referred to. */
-async function sweepFrom(run: GcRun, first: Candidate): Promise<Tally> {
-  const candidates = [first];
-  let removed = NOTHING;
-  for (let candidate = candidates.pop(); candidate; candidate = candidates.pop()) {
-    await run.visit();
-    const record = await removeUnneededManifest(run, candidate);
-    if (!record) continue;
-    removed = addTally(removed, { ...NOTHING, manifests: 1, bytes: record.size });
-    candidates.push(...(await dependentsOf(run, candidate, record)));
-  }
-  return removed;
+/** How many its removal takes: its link, its holder, its references and its subject's referrer. */
+function changesOf({ references }: ManifestRecord): number {
+  return references.length + 3;
 }
 
-async function dependentsOf(run: GcRun, parent: Candidate, record: ManifestRecord): Promise<readonly Candidate[]> {
-  const { repository, digest } = parent;
-  const before = run.untaggedBefore ?? parent.before;
+async function dependentsOf(run: GcRun, { repository, digest, record }: FoundManifest): Promise<readonly Candidate[]> {
+  const before = run.untaggedBefore ?? run.graceBefore;
   const referrers = await membersOf(run.store.records.referrers, repository, digest);
   return [
     ...record.references.map(child => ({ repository, digest: child, before })),
@@ -103,18 +134,25 @@ async function dependentsOf(run: GcRun, parent: Candidate, record: ManifestRecor
   ];
 }
 
-async function removeUnneededManifest(run: GcRun, candidate: Candidate): Promise<ManifestRecord | undefined> {
-  // First without the lock: most are needed.
-  if (!(await findUnneededManifest(run, candidate))) return undefined;
+/** Those that were removed. Whether one is needed does not depend on the others: each removal only makes others unneeded. */
+async function removeUnneededManifests(
+  run: GcRun,
+  repository: string,
+  found: readonly FoundManifest[],
+): Promise<readonly FoundManifest[]> {
   const { store, sweeper, graceBefore } = run;
-  return store.withLock(candidate.repository, async locked => {
-    const record = await findUnneededManifest(run, candidate);
-    if (!record) return undefined;
-    const key = linkKey(candidate.repository, candidate.digest);
-    const gone = await store.recentAccess.removeIdle([key], graceBefore, () =>
-      sweeper.removeManifest(locked, { ...candidate, record }),
+  return store.withLock(repository, async locked => {
+    const manifests = new Map<string, FoundManifest>();
+    for (const [at, candidate] of found.entries()) {
+      if ((at + 1) % CHECKED_AT_ONCE === 0) await setImmediate();
+      const record = await findUnneededManifest(run, candidate);
+      if (record) manifests.set(linkKey(repository, candidate.digest), { ...candidate, record });
+    }
+    const manifestsOf = (keys: readonly string[]) => keys.flatMap(key => manifests.get(key) ?? []);
+    const gone = await store.recentAccess.removeIdle([...manifests.keys()], graceBefore, keys =>
+      sweeper.removeManifests(locked, repository, manifestsOf(keys)),
     );
-    return gone.length > 0 ? record : undefined;
+    return manifestsOf(gone);
   });
 }
 
@@ -144,11 +182,8 @@ async function hasSubject(
   return key !== undefined && !sweeper.isRemoved(key) && store.records.manifests.has(key);
 }
 
-/**
- * So many are removed by one transaction, which waits for the disk, and manifests that are pushed to the repository wait for the lock meanwhile.
- * Where each changes a page of its own in two collections, these are 2 MiB: a full disk has a reserve for them.
- */
-const BLOBS_AT_ONCE = 250;
+/** By one transaction: each changes a record in two collections. */
+const BLOBS_AT_ONCE = CHANGES_AT_ONCE / 2;
 /** Between two turns of the event loop. */
 const READ_AT_ONCE = 50;
 

@@ -5,8 +5,15 @@ import { setImmediate } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import type { Inventory } from '../../content/inventory.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { entriesOf, keysOf } from '../../state/store.ts';
-import { type ExpectedLink, type TagLink, unlinkBlobs, unlinkManifest, unlinkTag } from '../links.ts';
+import { type Change, entriesOf, keysOf } from '../../state/store.ts';
+import {
+  type ExpectedLink,
+  type RecordedManifest,
+  type TagLink,
+  unlinkBlobs,
+  unlinkManifests,
+  unlinkTag,
+} from '../links.ts';
 import { holderKey, holdersKey, linkKey, type ManifestRecord, memberKey, tagKey } from '../records.ts';
 import type { HostedStore } from '../store.ts';
 import type { GcProgress } from './report.ts';
@@ -64,15 +71,9 @@ interface Sweeper {
   /** By `linkKey`: the record after all removals so far. */
   findManifest(key: string): Promise<ManifestRecord | undefined>;
   removeTag(locked: HostedStore, link: TagLink): Promise<void>;
-  removeManifest(
-    locked: HostedStore,
-    target: {
-      readonly repository: string;
-      readonly digest: Digest;
-      readonly record: ManifestRecord;
-    },
-  ): Promise<void>;
-  /** All of them, or none: throws RecordConflict where a link is not as expected. Their content stays. */
+  /** All of them, or none. Their content stays. */
+  removeManifests(locked: HostedStore, repository: string, manifests: readonly RecordedManifest[]): Promise<void>;
+  /** The same; throws RecordConflict where a link is not as expected. */
   removeBlobs(locked: HostedStore, repository: string, links: readonly ExpectedLink[]): Promise<void>;
   /** Removes what is not needed of this, without the lock. Returns what is gone. */
   removeContent(contents: readonly Content[]): Promise<readonly Content[]>;
@@ -103,6 +104,13 @@ export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
     if (ids.length > 0) await store.records.write(ids.map(removals.deleting), { makesRoom: true });
   }
 
+  /** To be written with the removal of their links. Also where that fails: it may have been made. */
+  function recordRemoval(digests: readonly Digest[]): Change {
+    for (const digest of digests) unlinked.add(digest);
+    isRecorded = true;
+    return removals.putting(id, { digests: [...unlinked], unlinkedAt: store.now().toISOString() });
+  }
+
   return {
     get freedBytes() {
       return freedBytes;
@@ -110,16 +118,13 @@ export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
     isRemoved: () => false,
     findManifest: key => store.records.manifests.find(key),
     removeTag: (locked, link) => unlinkTag(locked, link, startedAt),
-    async removeManifest(locked, { repository, digest, record }) {
-      await unlinkManifest(locked, repository, digest, record);
-      if (!(await store.isNeeded(digest))) freedBytes += record.size;
+    async removeManifests(locked, repository, manifests) {
+      const also = [recordRemoval(manifests.map(({ digest }) => digest))];
+      await unlinkManifests(locked, repository, { manifests, also });
     },
     async removeBlobs(locked, repository, links) {
-      // Those of a write that fails, too: it may have been made. Who has the content again is asked before it is deleted.
-      for (const { link } of links) unlinked.add(link.digest);
-      isRecorded = true;
-      const removal = { digests: [...unlinked], unlinkedAt: store.now().toISOString() };
-      await unlinkBlobs(locked, repository, { links, also: [removals.putting(id, removal)] });
+      const also = [recordRemoval(links.map(({ link }) => link.digest))];
+      await unlinkBlobs(locked, repository, { links, also });
     },
     async removeContent(contents) {
       // All have ended before one's failure is thrown: whoever is told of it may rely on nothing being removed any more.
@@ -195,11 +200,12 @@ export function createDryRun({ records }: HostedStore, startedAt: Date): Sweeper
       removed.add(memberKey(repository, digest, tag));
       untagged.add(linkKey(repository, digest));
     },
-    async removeManifest(_, { repository, digest, record }) {
-      removed.add(linkKey(repository, digest));
-      removed.add(holderKey(digest, 'manifest', repository));
-      for (const child of record.references) removed.add(memberKey(repository, child, digest));
-      await noteFreed({ digest, size: record.size });
+    async removeManifests(_, repository, manifests) {
+      for (const { digest, record } of manifests) {
+        removed.add(linkKey(repository, digest));
+        removed.add(holderKey(digest, 'manifest', repository));
+        for (const child of record.references) removed.add(memberKey(repository, child, digest));
+      }
     },
     async removeBlobs(_, repository, links) {
       for (const { link } of links) removed.add(holderKey(link.digest, 'blob', repository));

@@ -1,8 +1,20 @@
 // Collection of manifests: what a tag, an index or a subject keeps, and what nothing keeps.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Digest } from '../../../src/oci/digest.ts';
+import { createHostedRecords, holderKey, linkKey, memberKey } from '../../../src/hosted/records.ts';
+import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { mediaTypes } from '../../../src/oci/media-type.ts';
-import { bytes, descriptorOf, json, pushBlob, pushSmall, putManifest, readBlob, smallManifest } from '../fixture.ts';
+import { audit } from '../audit.ts';
+import {
+  bytes,
+  descriptorOf,
+  json,
+  type Parts,
+  pushBlob,
+  pushSmall,
+  putManifest,
+  readBlob,
+  smallManifest,
+} from '../fixture.ts';
 import { type CollectedRegistry, createRegistry, DAY } from './fixture.ts';
 
 let registry: CollectedRegistry;
@@ -29,6 +41,30 @@ async function putReferrer(subject: Uint8Array, name = 'signature', tags: readon
   const raw = smallManifest(bytes('{}'), bytes(name), { subject: descriptorOf(subject, mediaTypes.ociManifest) });
   return { raw, ...(await putManifest(registry.hosted, 'local/app', raw, { tags })) };
 }
+
+test('many manifests that nothing refers to go by two transactions, and one that ends the record of what was unlinked', async () => {
+  const { records } = registry.place;
+  const { manifests, holders, references } = createHostedRecords(records);
+  const pushedAt = new Date(registry.time).toISOString();
+  const mediaType = mediaTypes.ociManifest;
+  const children = [digestOf(bytes('a config')), digestOf(bytes('a layer'))];
+  const puts = Array.from({ length: 150 }, (_, at) => digestOf(bytes(`manifest ${at}`))).flatMap(digest => [
+    manifests.putting(linkKey('local/app', digest), { mediaType, size: 1, references: children, pushedAt }),
+    holders.putting(holderKey(digest, 'manifest', 'local/app'), {}),
+    ...children.map(child => references.putting(memberKey('local/app', child, digest), {})),
+  ]);
+  await records.write(puts);
+  registry.time += 7 * DAY;
+  let writes = 0;
+  const write: Parts['records']['write'] = async (changes, options) => {
+    writes += 1;
+    await records.write(changes, options);
+  };
+  await registry.open({ untaggedMs: 7 * DAY }, {}, { records: { ...records, write } });
+  expect((await registry.collector.collect()).removed.manifests).toBe(150);
+  expect(writes).toBe(3);
+  await audit(registry.place);
+});
 
 describe('a manifest', () => {
   test('without a tag stays for ever, if no time is set', async () => {
