@@ -1,7 +1,9 @@
 // Paths of content on disk, blobs/<algorithm>/<2 hex>/<hex>, and the moves of finished files into place. Damaged files are moved to
 // damaged/<algorithm>-<hex>.
-import { link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { closeSync, fsync, open } from 'node:fs';
+import { link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { type Digest, digestAlgorithm, digestHex } from '../oci/digest.ts';
 
 export interface BlobFiles {
@@ -102,12 +104,16 @@ async function makeFolder(folder: string): Promise<void> {
   await syncDirectory(dirname(folder));
 }
 
+const openFolder = promisify(open);
+const syncFolder = promisify(fsync);
+
 /** A rename is durable only when its directory is. */
 export async function syncDirectory(path: string): Promise<void> {
-  const folder = await open(path);
+  const folder = await openFolder(path, 'r');
   try {
-    await folder.sync();
+    await syncFolder(folder);
   } finally {
-    await folder.close();
+    // Waits for nothing.
+    closeSync(folder);
   }
 }

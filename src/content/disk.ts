@@ -4,11 +4,14 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, rm, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createMemory, type Memory } from '../memory.ts';
+import { type Digest, digestOf } from '../oci/digest.ts';
 import type { Expected } from '../oci/verify.ts';
 import { type BlobFiles, createBlobFiles, orAbsent, syncDirectory } from './blob-files.ts';
+import { createBlockSummer } from './block-sums.ts';
+import { writeSynced } from './file-writer.ts';
 import { createFreeSpace, createSizeHints, isDiskFull, type Need, type SpaceClaim } from './free-space.ts';
 import { createIngestion, type StagedBlob, type UnreadPolicy } from './ingestion.ts';
-import type { ContentStore, Ingestion, IngestOptions, VerifiedFile } from './store.ts';
+import { type ContentStore, type Ingestion, type IngestOptions, StorageFailure, type VerifiedFile } from './store.ts';
 import { createVerification, type Damage, type Verification } from './verification.ts';
 
 export interface DiskStoreOptions {
@@ -83,6 +86,28 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
     return ingestion;
   }
 
+  /** In few calls: it is written and synced at once. */
+  async function putNow(bytes: Uint8Array, digest: Digest): Promise<Digest> {
+    const temporary = join(directory, staging, randomUUID());
+    const sums = createBlockSummer();
+    sums.update(bytes);
+    const need = { bytes: bytes.byteLength, isExact: true };
+    const claims = [claimSpace(need.bytes), claimBudget?.(need)].filter(claim => claim !== undefined);
+    try {
+      closing.signal.throwIfAborted();
+      for (const claim of claims) await claim.ensure();
+      await writeSynced(temporary, [bytes]);
+      await files.commit(temporary, digest);
+      verification.note(digest, sums.finish());
+      return digest;
+    } catch (cause) {
+      await rm(temporary, { force: true }).catch(() => {});
+      throw new StorageFailure('the content store cannot store content', { cause });
+    } finally {
+      for (const claim of claims) claim.release();
+    }
+  }
+
   return {
     async find(digest) {
       const stats = await orAbsent(stat(files.pathOf(digest)));
@@ -93,9 +118,12 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
     verify: verification.verify,
     noteVerified: verification.note,
     adopt: ({ path, digest }) => files.commit(path, digest),
-    async put(bytes) {
-      const { digest } = await start(streamOf(bytes), undefined, { bytes: bytes.byteLength, isExact: true }).done;
-      return digest;
+    put(bytes, algorithm = 'sha256') {
+      const stored = putNow(bytes, digestOf(bytes, algorithm));
+      const forget = () => void running.delete(stored);
+      running.add(stored);
+      stored.then(forget, forget);
+      return stored;
     },
     ingest,
     // `rm` asks for the file first, and blocks the event loop for that.
@@ -172,13 +200,4 @@ function createStagedBlob(
     discard: () => rm(temporary, { force: true }),
     wanted: () => wanted,
   };
-}
-
-function streamOf(bytes: Uint8Array): ReadableStream<Uint8Array> {
-  return new ReadableStream({
-    start(controller) {
-      controller.enqueue(bytes);
-      controller.close();
-    },
-  });
 }

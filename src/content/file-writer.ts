@@ -1,7 +1,9 @@
 // Batches writes to a file: chunks that arrive in one turn of the event loop, or during a write, are written together. A fast body takes
 // few large writes, and no chunk of a slow one is delayed.
-import type { FileHandle } from 'node:fs/promises';
+import { closeSync, constants, fsync, open, writeFile, writev } from 'node:fs';
+import { type FileHandle, rm } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
+import { promisify } from 'node:util';
 
 interface FileWriter {
   /** Queues a chunk, and resolves when there is room for another. Throws once a write has failed. */
@@ -91,8 +93,39 @@ export function createFileWriter(
 }
 
 /** Appends a batch of this many bytes to the file. */
-export async function writeAll(file: FileHandle, batch: readonly Uint8Array[], bytes: number): Promise<void> {
+async function writeAll(file: FileHandle, batch: readonly Uint8Array[], bytes: number): Promise<void> {
   const { bytesWritten } = await file.writev(batch);
   // After a partial write, only another try returns the error.
   if (bytesWritten < bytes) await file.writeFile(Buffer.concat(batch).subarray(bytesWritten));
+}
+
+const calls = {
+  open: promisify(open),
+  writev: promisify(writev),
+  writeFile: promisify(writeFile),
+  fsync: promisify(fsync),
+};
+
+/** Each write to it ends when it is synced, as by `fdatasync`. */
+const NEW_SYNCED = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_DSYNC;
+
+/**
+ * Creates a file of `pieces`, synced. If it throws, there is no such file, as far as it can be removed; an existing one stays as it is. With few
+ * calls: to hand one to the thread pool takes longer than to write a few bytes.
+ */
+export async function writeSynced(path: string, pieces: readonly Uint8Array[]): Promise<void> {
+  const size = pieces.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const file = await calls.open(path, NEW_SYNCED);
+  try {
+    const { bytesWritten } = await calls.writev(file, pieces);
+    // After a partial write, only another try returns the error.
+    if (bytesWritten < size) await calls.writeFile(file, Buffer.concat(pieces).subarray(bytesWritten));
+    if (size === 0) await calls.fsync(file);
+  } catch (error) {
+    await rm(path, { force: true }).catch(() => {});
+    throw error;
+  } finally {
+    // Waits for nothing, as the bytes are synced.
+    closeSync(file);
+  }
 }

@@ -1,7 +1,7 @@
 // Bytes by digest: the interface of all content stores, checked by test/contract/content-store.ts.
 import type { ByteRange } from '../oci/bytes.ts';
 import type { ContentDescriptor } from '../oci/descriptor.ts';
-import type { Digest } from '../oci/digest.ts';
+import type { Digest, DigestAlgorithm } from '../oci/digest.ts';
 import type { Expected } from '../oci/verify.ts';
 
 export interface ContentStore {
@@ -17,8 +17,8 @@ export interface ContentStore {
    * `maxBytes`, without reading any of it.
    */
   read(digest: Digest, maxBytes: number): Promise<Uint8Array | undefined>;
-  /** Stores `bytes`, on disk when it resolves. */
-  put(bytes: Uint8Array): Promise<Digest>;
+  /** Stores `bytes`, on disk when it resolves. Throws StorageFailure. */
+  put(bytes: Uint8Array, algorithm?: DigestAlgorithm): Promise<Digest>;
   /**
    * Starts to store a body of unknown or expected digest: readers may follow it while it grows. The body is pulled as fast as the disk
    * takes it, whether anybody reads or not.

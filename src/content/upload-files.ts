@@ -9,7 +9,7 @@ import { ContentMismatch } from '../oci/verify.ts';
 import { type BlobFiles, createBlobFiles } from './blob-files.ts';
 import { type BlockSums, createBlockSummer } from './block-sums.ts';
 import { readChunk } from './byte-stream.ts';
-import { createFileWriter, writeAll } from './file-writer.ts';
+import { createFileWriter, writeSynced } from './file-writer.ts';
 import type { VerifiedFile } from './store.ts';
 
 export interface UploadFiles {
@@ -204,13 +204,10 @@ export function createUploadFile({
       sums.update(piece);
     }
     requireEqual(encodeDigest(wanted, seen), expected);
-    await withFile(path, 'wx', async file => {
-      isOnDisk = true;
-      // Whoever reads it here once more finds the bytes that it has.
-      hash = undefined;
-      await writeAll(file, held, size);
-      await file.datasync();
-    });
+    await writeSynced(path, held);
+    isOnDisk = true;
+    // Whoever reads it here once more finds the bytes that it has.
+    hash = undefined;
     held = [];
     await files.commit(path, expected);
     committed = expected;

@@ -1,6 +1,6 @@
 // Drafts: bytes that arrive in pieces, over several requests and restarts.
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { mkdtemp, readdir, rm, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, rmdir, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -96,6 +96,16 @@ describe('a file that is held', () => {
     await file.append(piecesOf(small), { isLast });
     await expect(file.commit(digestOf(bytes))).rejects.toBeInstanceOf(ContentMismatch);
     expect([await store.find(digestOf(bytes)), await uploadFiles.list()]).toEqual([undefined, []]);
+  });
+
+  test('is still held after a write that failed, and can be committed again', async () => {
+    const file = await create();
+    await file.append(piecesOf(small), { isLast });
+    await mkdir(path());
+    await expect(file.commit(digestOf(small))).rejects.toMatchObject({ code: 'EEXIST' });
+    await rmdir(path());
+    await file.commit(digestOf(small));
+    expect(small.equals((await store.read(digestOf(small), bytes.length)) ?? Buffer.of())).toBe(true);
   });
 
   test('drops what arrived, before and after a commit that failed, and takes it again', async () => {

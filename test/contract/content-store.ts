@@ -37,6 +37,12 @@ export function contentStoreContract(createPlace: () => Promise<ContentPlace>): 
       expect(bytes.equals((await store.read(digest, bytes.byteLength)) ?? Buffer.of())).toBe(true);
     });
 
+    test('has a digest of the algorithm that put was asked for', async () => {
+      const other = digestOf(bytes, 'sha512');
+      expect(await store.put(bytes, 'sha512')).toBe(other);
+      expect(bytes.equals((await store.read(other, bytes.byteLength)) ?? Buffer.of())).toBe(true);
+    });
+
     test('is not read whole where it is larger than the bound', async () => {
       await store.put(bytes);
       await expect(store.read(digest, bytes.byteLength - 1)).rejects.toBeInstanceOf(ContentTooLarge);

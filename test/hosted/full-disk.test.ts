@@ -1,5 +1,6 @@
 // A full disk, wherever it is met: one clear error, nothing kept of the push, and nothing lost.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { StorageFailure } from '../../src/content/store.ts';
 import { createUploadFiles, type UploadFile, type UploadFiles } from '../../src/content/upload-files.ts';
 import type { HostedRepositories } from '../../src/hosted/repositories.ts';
 import { digestOf } from '../../src/oci/digest.ts';
@@ -129,7 +130,7 @@ describe('a disk that is full', () => {
       () => ({
         content: {
           ...place.content,
-          ingest: body => place.content.ingest(body.pipeThrough(failing())),
+          put: () => Promise.reject(new StorageFailure('it cannot store', { cause: noSpace('ENOSPC') })),
         },
       }),
     ],
@@ -162,12 +163,3 @@ describe('a disk that is full', () => {
     expect((await hosted.tags.list('local/app', {})).tags).toEqual(['a']);
   });
 });
-
-/** A body that ends as a write to a full disk does. */
-function failing() {
-  return new TransformStream<Uint8Array, Uint8Array>({
-    transform(_, controller) {
-      controller.error(noSpace('ENOSPC'));
-    },
-  });
-}

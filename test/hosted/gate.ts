@@ -83,6 +83,7 @@ export function createGate(scheduler: fc.Scheduler | undefined, options: GateOpt
         open: reading(content.open),
         read: reading(content.read),
         delete: writing(content.delete),
+        put: writing(content.put),
         ingest(body, expected) {
           const done = writing(() => content.ingest(body, expected).done)();
           const begun = done.then(() => {});

@@ -83,8 +83,8 @@ export function createCountedStore(deps: {
       else usage.forget(digest);
       return bytes;
     },
-    async put(bytes) {
-      const digest = await content.put(bytes);
+    async put(bytes, algorithm) {
+      const digest = await content.put(bytes, algorithm);
       note(digest, bytes.byteLength);
       onStored();
       return digest;

@@ -16,7 +16,7 @@ import {
 import type { Damage } from '../../content/verification.ts';
 import type { Memory } from '../../memory.ts';
 import type { ByteRange } from '../../oci/bytes.ts';
-import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../oci/digest.ts';
+import { type Digest, digestAlgorithm, digestHex, digestOf, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ContentMismatch, createVerifier } from '../../oci/verify.ts';
 import type { CountedStore } from '../eviction/counted-store.ts';
@@ -188,7 +188,8 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
       const blob = await fetch(digest);
       return blob && readBlob(blob, maxBytes).catch(absentIfDamaged);
     },
-    put: async bytes => (await ingest(ReadableStream.from([bytes]), undefined).done).digest,
+    put: async (bytes, algorithm) =>
+      (await ingest(ReadableStream.from([bytes]), { digest: digestOf(bytes, algorithm) }).done).digest,
     async delete(digest) {
       await bucket.delete(keyOf(digest));
       known.delete(digest);

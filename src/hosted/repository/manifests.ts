@@ -83,7 +83,7 @@ export function createManifests(
     // Another process may have deleted what this one remembers, or has in its cache.
     const stored = store.locks.areShared ? undefined : await findStored(digest, raw.byteLength);
     if (stored && Buffer.compare(stored, raw) === 0) return;
-    await content.ingest(ReadableStream.from([raw]), { digest, size: raw.byteLength }).done;
+    await content.put(raw, digestAlgorithm(digest));
   }
 
   async function deleteNow(locked: HostedStore, repository: string, digest: Digest): Promise<void> {

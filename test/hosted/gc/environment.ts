@@ -108,7 +108,10 @@ function createEmptyCache(directory: string): ContentStore & Pick<CountedStore, 
     find: async () => undefined,
     open: async () => undefined,
     read: async () => undefined,
-    put: async bytes => (await cache.ingest(ReadableStream.from([bytes])).done).digest,
+    put: async (bytes, algorithm) => {
+      const expected = { digest: digestOf(bytes, algorithm), size: bytes.byteLength };
+      return (await cache.ingest(ReadableStream.from([bytes]), expected).done).digest;
+    },
     ingest(body, expected, { storeElsewhere } = {}) {
       const received = receive(body, expected);
       const store = async () => {
