@@ -37,7 +37,13 @@ import { openRecords, shareSecrets } from './recording.ts';
 import { createRoutes } from './routes.ts';
 import { createRuledPulls, createRuling, type Reread } from './ruling.ts';
 import { createScanning } from './scanning.ts';
-import { createOpenContent, createReportDamage, createScrubbing, openContentBucket } from './stored-content.ts';
+import {
+  createOpenContent,
+  createReportDamage,
+  createScrubbing,
+  openContentBucket,
+  prepareStores,
+} from './stored-content.ts';
 import { createSweeping } from './sweeping.ts';
 import { openCredentialPassThrough, openOwnCredentials, type Patience } from './upstreams.ts';
 import type { Worker } from './worker.ts';
@@ -142,8 +148,10 @@ async function openAll(
   const mayDelete = () => clock.deleteBy() !== undefined;
   const recording = closing(await openRecords({ config, log, memory, now, reserve, worker }));
   const { records, ownRecords, reasonToKeep, checkReady, listFaults } = recording;
-  // Before anything else uses its disk space.
-  await reserve.restore();
+  // Before content and records use its disk space.
+  const reserved = reserve.restore();
+  const prepared = prepareStores(config, worker);
+  opened.defer(async () => void (await Promise.allSettled(prepared.values())));
   if (config.state.postgres) await shareSecrets({ records, dataDir: config.dataDir });
   const access = closing(
     await createAccess({
@@ -170,7 +178,7 @@ async function openAll(
   if (bucket) opened.defer(() => bucket.close());
   const caching = closing(
     await createCaching({
-      ...{ config, log, clock, memory, reportDamage, worker, listening: deps.listening },
+      ...{ config, log, clock, memory, reportDamage, worker, prepared, listening: deps.listening },
       records: recording.cacheRecords,
       shared: bucket && config.content.s3?.upstreams ? { bucket, records } : undefined,
       onEvicted: measures?.onEvicted,
@@ -178,7 +186,7 @@ async function openAll(
   );
   const kept: StoredContent[] = [];
   const openContent = createOpenContent({
-    ...{ config, log, memory, records, worker },
+    ...{ config, log, memory, records, worker, prepared },
     onOpened: stored => kept.push(stored),
     remote: bucket && { bucket, cache: caching.content, noteVerified: caching.noteVerified },
   });
@@ -343,6 +351,7 @@ async function openAll(
       ],
     }),
   );
+  await reserved;
   return {
     app,
     ready,

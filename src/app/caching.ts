@@ -24,7 +24,14 @@ import { type Clock, createClock } from '../state/clock.ts';
 import { createReserve } from '../state/reserve.ts';
 import type { RecordStore } from '../state/store.ts';
 import { openCacheRecords } from './recording.ts';
-import { contentFolder, isOfOneMachine, MAX_DAMAGED_BYTES, type ReportDamage, stagingOf } from './stored-content.ts';
+import {
+  contentFolder,
+  isOfOneMachine,
+  MAX_DAMAGED_BYTES,
+  type PreparedStores,
+  type ReportDamage,
+  stagingOf,
+} from './stored-content.ts';
 import type { Worker } from './worker.ts';
 
 /** The share of memory for its metadata: besides the caches it may have a third of what they have. */
@@ -67,6 +74,8 @@ export async function createCaching(deps: {
   readonly memory: Memory;
   /** False: nothing is evicted automatically. */
   readonly isServing?: boolean;
+  /** Absent: the directory is prepared here. */
+  readonly prepared?: PreparedStores | undefined;
   /** Content on the disk is counted once this resolves. Default: at once. */
   readonly listening?: Promise<void> | undefined;
   readonly reportDamage: ReportDamage;
@@ -84,6 +93,7 @@ export async function createCaching(deps: {
     directory,
     memory,
     staging: stagingOf(worker),
+    prepared: deps.prepared?.get('cache'),
     // Called only when content is stored, after all of this exists.
     claimBudget: need => housekeeping.claim(need),
     onDamaged: damage => void reportLoss(damage),

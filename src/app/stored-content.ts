@@ -12,7 +12,14 @@ import { ConfigError } from '../config/faults.ts';
 import type { Config } from '../config/schema.ts';
 import { type Bucket, openBucket } from '../content/bucket.ts';
 import { BucketFault } from '../content/bucket-fault.ts';
-import { createDiskStore, type DiskStore, type DiskStoreOptions, removeUnfinished, STAGING } from '../content/disk.ts';
+import {
+  createDiskStore,
+  type DiskStore,
+  type DiskStoreOptions,
+  prepareDisk,
+  removeUnfinished,
+  STAGING,
+} from '../content/disk.ts';
 import {
   CONTENT_KINDS,
   type ContentKind,
@@ -65,6 +72,27 @@ export async function removeStaged(config: Pick<Config, 'dataDir' | 'state'>): P
   }
 }
 
+/** The directories of content on this disk, by its kind: each resolves when it can be used. */
+export type PreparedStores = ReadonlyMap<ContentKind, Promise<void>>;
+
+/** Begins to prepare them, side by side: each waits for the disk. To be called once the data directory is known to be ours. */
+export function prepareStores(config: Config, worker: Pick<Worker, 'number'> | undefined): PreparedStores {
+  const kinds = CONTENT_KINDS.filter(of => of === 'cache' || !config.content.s3);
+  return new Map(
+    kinds.map(of => {
+      const isShared = of !== 'cache' && !isOfOneMachine(config);
+      const prepared = prepareDisk({
+        directory: contentFolder(config.dataDir, of),
+        staging: stagingOf(worker),
+        isShared,
+      });
+      // Whoever opens the store hears of it.
+      prepared.catch(() => {});
+      return [of, prepared];
+    }),
+  );
+}
+
 /** Where one kind of content is. */
 interface ContentPlace extends ListedStore {
   /** On the file system that has what is on its way in. */
@@ -97,8 +125,11 @@ export function createOpenContent({
   records,
   onOpened = () => {},
   worker,
+  prepared,
 }: {
   readonly config: Pick<Config, 'dataDir' | 'state'>;
+  /** Absent: each directory is prepared when its store is opened. */
+  readonly prepared?: PreparedStores | undefined;
   readonly log: Logger;
   readonly memory: Memory;
   /** Absent: content is on this disk. */
@@ -129,7 +160,8 @@ export function createOpenContent({
       onOpened({ of, verify, ...inventory });
       return { content, inventory, holds, commit, parts, noteVerified, directory: contentFolder(dataDir, 'cache') };
     }
-    const content = await createDiskStore({ directory, memory, staging: stagingOf(worker), isShared, ...options });
+    const place = { directory, staging: stagingOf(worker), isShared, prepared: prepared?.get(of) };
+    const content = await createDiskStore({ ...place, memory, ...options });
     const { verify, noteVerified } = content;
     const inventory = createInventory(directory);
     onOpened({ of, verify, ...inventory });

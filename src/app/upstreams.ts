@@ -56,7 +56,7 @@ export function openUpstreams({
     ),
     openUpstreams: config.openUpstreams,
     offline: config.offline,
-    breaker: breakerSchema().parse({}),
+    breaker: breakerSchema().parse({}, { jitless: true }),
     onExchange: observer.onExchange,
     traceRequest: observer.traceRequest,
     onBreaker(change) {

@@ -100,18 +100,23 @@ export function configSchema(env: Environment) {
       /** For configurations of Wave, which have these keys here. */
       wave: waveSchema().optional(),
     })
-    .superRefine(checkPrefixes, { when: ({ value }) => prefixesSchema.safeParse(value).success })
-    .superRefine(checkPassThrough, { when: ({ value }) => passThroughSchema.safeParse(value).success })
-    .superRefine(checkDefaultUpstream, { when: ({ value }) => namesSchema.safeParse(value).success })
-    .superRefine(checkReplicas, { when: ({ value }) => replicasSchema.safeParse(value).success })
-    .superRefine(checkWorkers, { when: ({ value }) => workersSchema.safeParse(value).success })
-    .superRefine(checkClusters, { when: ({ value }) => clustersSchema.safeParse(value).success })
+    .superRefine(checkPrefixes, { when: fits(prefixesSchema) })
+    .superRefine(checkPassThrough, { when: fits(passThroughSchema) })
+    .superRefine(checkDefaultUpstream, { when: fits(namesSchema) })
+    .superRefine(checkReplicas, { when: fits(replicasSchema) })
+    .superRefine(checkWorkers, { when: fits(workersSchema) })
+    .superRefine(checkClusters, { when: fits(clustersSchema) })
     .transform(({ shutdownGrace, memory, wave, ...rest }) => ({
       ...rest,
       memoryBytes: memory,
       builds: withNodeSelector(rest.builds, wave?.build.k8s['node-selector']),
       shutdownGraceMs: shutdownGrace,
     }));
+}
+
+/** Whether a refinement of several keys has all that it looks at. Compiling a schema only pays off if it is used more than once. */
+function fits(schema: z.core.$ZodType) {
+  return ({ value }: { readonly value: unknown }) => z.safeParse(schema, value, { jitless: true }).success;
 }
 
 const replicasSchema = z.object({

@@ -20,7 +20,7 @@ export function upstreamsSchema(env: Environment) {
       }
     },
     // Also if there are other errors, so that all are listed at once.
-    { when: ({ value }) => z.record(z.string(), z.looseObject({})).safeParse(value).success },
+    { when: ({ value }) => z.record(z.string(), z.looseObject({})).safeParse(value, { jitless: true }).success },
   );
 }
 

@@ -20,6 +20,8 @@ export interface DiskStoreOptions {
   readonly isShared?: boolean | undefined;
   /** The folder of unfinished files, which is emptied. Default: `ingest`. Processes that share the directory have one each. */
   readonly staging?: string | undefined;
+  /** What `prepareDisk` has returned for these. Default: it is called. */
+  readonly prepared?: Promise<void> | undefined;
   /** Reserves part of the budget for all content, for a size as far as it is known. */
   readonly claimBudget?: ((need: Need) => SpaceClaim | undefined) | undefined;
   /** When to abandon content without readers. */
@@ -47,7 +49,7 @@ const OWN_MEMORY_BYTES = 8 * 1024 * 1024;
 export async function createDiskStore(options: DiskStoreOptions): Promise<DiskStore> {
   const { directory, claimBudget, unread, memory = createMemory(OWN_MEMORY_BYTES), maxDamagedBytes } = options;
   const { onDamaged = () => {}, staging = STAGING, isShared = false } = options;
-  await prepare(directory, { staging, isShared });
+  await (options.prepared ?? prepareDisk({ directory, staging, isShared }));
   const closing = new AbortController();
   const running = new Set<Promise<unknown>>();
   const files = createBlobFiles(directory, { maxDamagedBytes });
@@ -152,16 +154,16 @@ export async function removeUnfinished(folder: string, { isShared }: { readonly 
   }
 }
 
-async function prepare(
-  directory: string,
-  { staging, isShared }: { readonly staging: string; readonly isShared: boolean },
-): Promise<void> {
+/** Creates the directory of a store if it is absent, durably, and removes unfinished files of earlier processes. */
+export async function prepareDisk({
+  directory,
+  staging = STAGING,
+  isShared = false,
+}: Pick<DiskStoreOptions, 'directory' | 'staging' | 'isShared'>): Promise<void> {
   await removeUnfinished(join(directory, isShared ? STAGING : staging), { isShared });
-  for (const folder of [staging, 'blobs/sha256', 'blobs/sha512']) {
-    await mkdir(join(directory, folder), { recursive: true });
-  }
-  await syncDirectory(join(directory, 'blobs'));
-  await syncDirectory(directory);
+  const folders = [staging, 'blobs/sha256', 'blobs/sha512'].map(folder => join(directory, folder));
+  await Promise.all(folders.map(folder => mkdir(folder, { recursive: true })));
+  await Promise.all([join(directory, 'blobs'), directory].map(syncDirectory));
 }
 
 interface DiskStagedBlob extends StagedBlob {
