@@ -192,7 +192,7 @@ const FAR_BYTES = 4 * 1024 * 1024;
 /** How long a slow reader may delay a body, and all others with it. One that takes 64 MiB a second is not slow. */
 const PATIENCE_MS = 100;
 const BYTES_PER_MS = 64 * 1024;
-/** How long all slow readers may delay it: many could come one after the other. */
+/** How long all readers may delay a body beyond the time that it takes at that rate: many could come one after the other. */
 const ALL_PATIENCE_MS = 2_000;
 
 function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (withinMs: number) => boolean): Readers {
@@ -202,7 +202,8 @@ function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (with
   const places = new Set(policy ? [expected] : []);
   let count = 0;
   let isOver = false;
-  let spareMs = ALL_PATIENCE_MS;
+  /** How long the body has waited in total. */
+  let heldMs = 0;
   let timer: NodeJS.Timeout | undefined;
   let wake = () => {};
 
@@ -223,16 +224,19 @@ function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (with
   }
 
   async function waitFor(behind: readonly Place[], size: number): Promise<void> {
-    for (let late = behind; late.length > 0 && !isOver; late = listBehind(size)) {
+    const leftMs = () => ALL_PATIENCE_MS + size / BYTES_PER_MS - heldMs;
+    for (let late = behind; late.length > 0 && !isOver && leftMs() > 0; late = listBehind(size)) {
       const since = performance.now();
       await new Promise<void>(resolve => {
-        const patience = setTimeout(resolve, Math.max(...late.map(({ patienceMs }) => patienceMs)));
+        const patience = setTimeout(resolve, Math.min(leftMs(), Math.max(...late.map(({ patienceMs }) => patienceMs))));
         wake = () => {
           clearTimeout(patience);
           resolve();
         };
       });
-      for (const place of late) place.patienceMs -= performance.now() - since;
+      const waitedMs = performance.now() - since;
+      heldMs += waitedMs;
+      for (const place of late) place.patienceMs -= waitedMs;
     }
   }
 
@@ -240,9 +244,7 @@ function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (with
   return {
     none: none.signal,
     join(start) {
-      const givenMs = Math.min(PATIENCE_MS, spareMs);
-      const place: Place = { position: start, patienceMs: givenMs };
-      spareMs -= givenMs;
+      const place: Place = { position: start, patienceMs: PATIENCE_MS };
       count += 1;
       clearTimeout(timer);
       return {
@@ -256,7 +258,6 @@ function createReaders(policy: UnreadPolicy | undefined, isWorthFinishing: (with
           wake();
         },
         leave() {
-          spareMs += Math.max(0, Math.min(place.patienceMs, givenMs));
           places.delete(place);
           wake();
           count -= 1;
