@@ -178,7 +178,7 @@ describe('SIGTERM', () => {
     await expect(fetch(`http://127.0.0.1:${first.port}/v2/`)).rejects.toThrow('fetch failed');
     push.end(blob.subarray(5000));
     expect((await answerOf(push)).statusCode).toBe(201);
-    await once(first.child, 'exit');
+    if (first.child.exitCode === null) await once(first.child, 'exit');
     const { port } = await startService();
     expect((await fetch(`http://127.0.0.1:${port}/v2/local/app/blobs/${digestOf(blob)}`)).status).toBe(200);
   });
@@ -189,7 +189,7 @@ describe('SIGTERM', () => {
     const push = await startPush(port);
     const broken = once(push, 'error');
     child.kill('SIGTERM');
-    expect((await broken)[0].message).toBe('socket hang up');
+    expect((await broken)[0].code).toBe('ECONNRESET');
     await find(/stopped/);
     expect(child.exitCode ?? (await once(child, 'exit'))[0]).toBe(0);
   });
