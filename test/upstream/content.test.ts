@@ -86,6 +86,54 @@ test('a connection is used again after a body that was read to its end', async (
   expect(new Set(server.requests.map(({ socket }) => socket.remotePort)).size).toBeLessThan(3);
 });
 
+/** A server that answers each request with these bytes, whatever it is, and keeps the connection. */
+async function answerRaw(...answers: readonly (readonly Uint8Array[])[]) {
+  let requests = 0;
+  const server = createServer(socket => {
+    socket.on('error', () => {});
+    socket.on('data', () => {
+      socket.write(Buffer.concat(answers[requests] ?? []));
+      requests += 1;
+    });
+  }).listen(0, '127.0.0.1');
+  onTestFinished(() => void server.close());
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return `http://127.0.0.1:${address.port}`;
+}
+
+const head = (bytes: number, more = '') => Buffer.from(`HTTP/1.1 200 OK\r\nContent-Length: ${bytes}\r\n${more}\r\n`);
+
+test.each([
+  ['another answer', [head(RAW.length), Buffer.alloc(RAW.length, 'evil')]],
+  ['bytes of the same', [RAW.subarray(0, 100_000)]],
+])('what comes behind a body is no answer to the next request: %s', async (_name, behind) => {
+  const url = await answerRaw([head(RAW.length), RAW, ...behind], [head(RAW.length), RAW]);
+  const upstream = openUpstream({ url });
+  for (let count = 0; count < 2; count += 1) {
+    const { body } = await upstream.openBlob('a', DIGEST);
+    expect(await compare(body, MIB)).toBe(RAW.length);
+  }
+});
+
+test('what comes before an answer, and behind a chunked body, is none of it', async () => {
+  const chunks = [RAW.subarray(0, 70_000), RAW.subarray(70_000)];
+  const chunked = chunks.flatMap(chunk => [
+    Buffer.from(`${chunk.length.toString(16)};a=b\r\n`),
+    chunk,
+    Buffer.from('\r\n'),
+  ]);
+  const url = await answerRaw([
+    Buffer.from('HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n'),
+    Buffer.from('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-A\r\n\r\n'),
+    ...chunked,
+    Buffer.from('0\r\nX-A: b\r\n\r\n'),
+  ]);
+  const { body } = await openUpstream({ url }).openBlob('a', DIGEST);
+  expect(await compare(body, 200_000)).toBe(RAW.length);
+});
+
 test('a body that is closed while a read waits ends that read, and the connection', async () => {
   const { promise: left, resolve } = Promise.withResolvers<void>();
   const { url } = await listen((req, res) => {
