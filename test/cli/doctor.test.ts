@@ -11,6 +11,7 @@ import { findStartFaults, probeBuilders, probeUpstreams } from '../../src/app/pr
 import { createDoctorCommand, type DoctorDeps } from '../../src/cli/doctor/doctor.ts';
 import { lockDirectory } from '../../src/state/data-directory.ts';
 import { createSqliteStore } from '../../src/state/sqlite.ts';
+import { findFreePort } from '../clients/support/process.ts';
 import { startServer } from '../support/server.ts';
 import { pem } from '../upstream/server.ts';
 import { runCommand } from './run.ts';
@@ -25,9 +26,7 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'veneer-doctor-'));
   cleanUp.defer(() => rm(folder, { recursive: true }));
   registry = await listen(createServer(answer(404)));
-  const free = createServer();
-  port = Number(new URL(await listen(free)).port);
-  free.close();
+  port = await findFreePort();
 });
 
 afterEach(() => cleanUp.disposeAsync());

@@ -1,7 +1,7 @@
 // One batch and an endpoint that fails: what is tried again, when, and what is given up.
 import type { ServerResponse } from 'node:http';
-import { createServer } from 'node:net';
 import { expect, test } from 'vitest';
+import { findFreePort } from '../clients/support/process.ts';
 import { numbers, open, push, tags } from './open.ts';
 import { accept, receive } from './receiver.ts';
 
@@ -141,7 +141,7 @@ test('sends the headers and the credentials of the address, which never show in 
   secret.username = 'canary-name';
   secret.password = 'canary pass%';
   const unreachable = new URL(secret);
-  unreachable.port = `${await freePort()}`;
+  unreachable.port = `${await findFreePort()}`;
   const headers = { 'X-Token': 'canary-header' };
   const events = open([
     { name: 'one', url: secret, headers, retries: 4, timeoutMs: 1000 },
@@ -169,13 +169,3 @@ test('lets a configured header win over its own, whatever its case', async () =>
   await events.close();
   expect(receiver.posts[0]?.headers).toMatchObject({ authorization: 'Bearer x', 'content-type': 'application/json' });
 });
-
-/** A port where nobody listens. */
-async function freePort(): Promise<string> {
-  const server = createServer();
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  await new Promise(resolve => server.close(resolve));
-  return `${address.port}`;
-}
