@@ -74,7 +74,11 @@ export async function* listContent(directory: string): AsyncGenerator<Digest> {
 
 async function listFolders(parent: string): Promise<readonly string[]> {
   const entries = await readdir(parent, { withFileTypes: true });
-  return entries.filter(entry => entry.isDirectory()).map(({ name }) => name);
+  // In order, as records are, so that what is listed one after the other is near each other there.
+  return entries
+    .filter(entry => entry.isDirectory())
+    .map(({ name }) => name)
+    .sort();
 }
 
 async function listFolder(

@@ -219,7 +219,7 @@ async function countOnce(store: RecordStore, repositories: UsageCollection): Pro
   const { blobs, manifests } = createHostedRecords(store);
   const sums = new Map<string, number>();
   for (const links of [blobs, manifests]) {
-    for await (const { key, value } of entriesOf<{ readonly size: number }>(links, '')) {
+    for await (const { key, value } of entriesOf<Entry<{ readonly size: number }>>(links, '')) {
       addTo(sums, key.slice(0, key.indexOf('@')), value.size);
     }
   }

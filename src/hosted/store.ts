@@ -1,12 +1,21 @@
 // What all parts of the hosted repositories share: content, records, and the locks that keep them in step, of all processes that share the
 // records: one for each repository, and one for each content that is being deleted.
 import { randomFillSync, randomUUID } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
+import pLimit, { type LimitFunction } from 'p-limit';
 import { isDiskFull } from '../content/free-space.ts';
 import type { ContentStore } from '../content/store.ts';
 import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from '../oci/errors.ts';
-import type { Change, Expectation, Lock, Locks, RecordStore } from '../state/store.ts';
+import {
+  type Change,
+  type Expectation,
+  type Lock,
+  type Locks,
+  type RecordStore,
+  scanPrefixes,
+} from '../state/store.ts';
 import { createHostedRecords, type HostedRecords, holdersKey } from './records.ts';
 
 export interface HostedStore {
@@ -34,6 +43,8 @@ export interface HostedStore {
   isNeeded(digest: Digest): Promise<boolean>;
   /** Deletes content that is not needed, unless the records may be incomplete. Returns whether it is gone. */
   deleteUnlinked(digest: Digest): Promise<boolean>;
+  /** The same for many. Ends, also with an error, when all deletions have ended. Returns those that are gone. */
+  deleteAllUnlinked(digests: readonly Digest[]): Promise<ReadonlySet<Digest>>;
   /** Runs work while the content is not deleted, if it is needed; otherwise gives undefined. */
   ifNeeded<T>(digest: Digest, work: () => Promise<T>): Promise<T | undefined>;
   /** Why content without a record must be retained; undefined where it may be deleted. */
@@ -147,6 +158,50 @@ export function createHostedStore(deps: {
     });
   }
 
+  async function deleteAllUnlinked(digests: readonly Digest[]): Promise<ReadonlySet<Digest>> {
+    const gone = new Set<Digest>();
+    const limit = pLimit(DELETED_AT_ONCE);
+    const each = locks.areShared
+      ? digests.map(digest => limit(async () => ({ digest, isGone: await deleteUnlinked(digest) })))
+      : deleteTogether(digests, limit);
+    const results = await Promise.allSettled(each);
+    for (const result of results) {
+      if (result.status === 'rejected') throw result.reason;
+      if (result.value.isGone) gone.add(result.value.digest);
+    }
+    return gone;
+  }
+
+  /** Each has the lock of its deletion, as in `deleteUnlinked`; once all have it, what is needed of them is read together. */
+  function deleteTogether(digests: readonly Digest[], limit: LimitFunction) {
+    const sorted = [...new Set(digests)].sort();
+    const locked = Promise.withResolvers<void>();
+    let waiting = sorted.length;
+    const unneeded = locked.promise.then(() => findUnneeded(sorted));
+    return sorted.map(digest =>
+      locks.withLock(deletionKey(digest), async () => {
+        waiting -= 1;
+        if (waiting === 0) locked.resolve();
+        const isGone = (await unneeded).has(digest);
+        if (isGone) await limit(() => content.delete(digest));
+        return { digest, isGone };
+      }),
+    );
+  }
+
+  /** In order, as `isNeeded` says of each where this process alone has locks. */
+  async function findUnneeded(sorted: readonly Digest[]): Promise<ReadonlySet<Digest>> {
+    if (reasonToKeep() !== undefined) return new Set();
+    const unleased = sorted.filter(digest => (leases.get(digest) ?? 0) === 0);
+    const isHeld = scanPrefixes(records.holders);
+    const unneeded = new Set<Digest>();
+    for (const [at, digest] of unleased.entries()) {
+      if (at % LISTED_PER_TURN === LISTED_PER_TURN - 1) await setImmediate();
+      if (!(await isHeld(holdersKey(digest)))) unneeded.add(digest);
+    }
+    return unneeded;
+  }
+
   /** Under a lease, `own`: whether the content exists, and nobody else needs it. Waits for a deletion that is under way. */
   async function findStray(digest: Digest, own: string): Promise<boolean> {
     const deletion = deletionKey(digest);
@@ -198,12 +253,17 @@ export function createHostedStore(deps: {
     withLease,
     isNeeded,
     deleteUnlinked,
+    deleteAllUnlinked,
     ifNeeded: (digest, work) =>
       locks.withLock(deletionKey(digest), async () => ((await isNeeded(digest)) ? work() : undefined)),
     reasonToKeep,
   };
   return store;
 }
+
+/** Each takes a turn in the pool of threads, and of the event loop. */
+const DELETED_AT_ONCE = 16;
+const LISTED_PER_TURN = 50;
 
 function leaseKey(digest: Digest, id = ''): string {
   return `hosted-content/${digest} ${id}`;

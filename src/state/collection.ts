@@ -26,7 +26,7 @@ export interface Collection<S extends z.ZodType> {
   /** Keys in ascending order, at most `limit` of them. */
   list(options: ListOptions): Promise<readonly string[]>;
   /** Like `list`, with the records. Unreadable ones are skipped, and reported by the store. */
-  entries(options: ListOptions): Promise<readonly Entry<z.output<S>>[]>;
+  entries(options: ListOptions): Promise<readonly ExpectedEntry<z.output<S>>[]>;
   /**
    * Reads the record, and writes what `change` makes of it, if anything; once more where somebody else has changed it in between. `change` gets
    * undefined for one that is absent or unreadable.
@@ -38,6 +38,11 @@ export interface Collection<S extends z.ZodType> {
   putting(key: string, record: z.input<S>, options?: PutOptions): Change;
   /** A delete as a part of RecordStore.write. */
   deleting(key: string): Change;
+}
+
+interface ExpectedEntry<V> extends Entry<V> {
+  /** As for `expecting`. */
+  readonly expected: Expectation;
 }
 
 interface Replacement<S extends z.ZodType> extends PutOptions {
@@ -120,13 +125,13 @@ export function createCollection<S extends z.ZodType>(options: CollectionOptions
     delete: key => store.delete(name, key),
     list: options => store.list(name, options),
     async entries(options) {
-      const found: Entry<z.output<S>>[] = [];
+      const found: ExpectedEntry<z.output<S>>[] = [];
       for (let { after = '' } = options; ; ) {
         const limit = options.limit - found.length;
         const page = await store.entries(name, { ...options, after, limit });
         for (const { key, value } of page) {
           try {
-            found.push({ key, value: decode(value, key) });
+            found.push({ key, value: decode(value, key), expected: { collection: name, key, value } });
           } catch (error) {
             report(error, key);
           }

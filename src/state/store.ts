@@ -144,11 +144,47 @@ export async function* keysOf(
 }
 
 /** The same, with the values. */
-export async function* entriesOf<V>(
-  { entries }: { readonly entries: (options: ListOptions) => Promise<readonly Entry<V>[]> },
+export async function* entriesOf<E extends Entry<unknown>>(
+  { entries }: { readonly entries: (options: ListOptions) => Promise<readonly E[]> },
   prefix: string,
-): AsyncGenerator<Entry<V>, void> {
+): AsyncGenerator<E, void> {
   for await (const page of pagesOf(entries, { prefix, limit: ENTRIES })) yield* page;
+}
+
+/** How many keys a scan reads at once: more while they answer for several prefixes. */
+const SCANNED = { least: 8, most: 500 } as const;
+
+/**
+ * Whether there is a key with a prefix that `isLeft`, for many prefixes in ascending order: keys are read many at once, and may have changed
+ * since. They are of ASCII, which JavaScript orders as the records are.
+ */
+export function scanPrefixes(
+  { list }: { readonly list: (options: ListOptions) => Promise<readonly string[]> },
+  isLeft: (key: string) => boolean = () => true,
+): (prefix: string) => Promise<boolean> {
+  let page: readonly string[] = [];
+  let limit: number = SCANNED.least;
+  let at = 0;
+  let answered = 0;
+  let isLast = false;
+  return async prefix => {
+    for (;;) {
+      for (let key = page[at]; key !== undefined; key = page[at]) {
+        if (key.startsWith(prefix) ? isLeft(key) : key > prefix) {
+          answered += 1;
+          return key.startsWith(prefix);
+        }
+        at += 1;
+      }
+      if (isLast) return false;
+      const [after = prefix] = [prefix, ...page.slice(-1)].sort().reverse();
+      limit = Math.min(Math.max(answered * 8, SCANNED.least), SCANNED.most);
+      page = await list({ after, limit });
+      at = 0;
+      answered = 0;
+      isLast = page.length < limit;
+    }
+  };
 }
 
 /** Another program holds the lock of the records: nothing was changed. May be retried. */

@@ -49,12 +49,12 @@ test.each([
   await expect(tokens.get('a')).rejects.toThrow('tokens/a');
 });
 
-test('gives the entries of a prefix, parsed', async () => {
+test('gives the entries of a prefix, parsed, with what a write that depends on one expects', async () => {
   const tokens = createCollection({ store: createMemoryStore(), name: 'tokens', schema });
   await tokens.put('a:1', { image: 'alpine' });
   await tokens.put('b:1', { image: 'busybox' });
   expect(await tokens.entries({ prefix: 'a:', limit: 5 })).toEqual([
-    { key: 'a:1', value: { image: 'alpine', pulls: 0 } },
+    { key: 'a:1', value: { image: 'alpine', pulls: 0 }, expected: (await tokens.expecting('a:1')).expected },
   ]);
 });
 

@@ -1,6 +1,6 @@
 // Records that are more than one page: all with a prefix, in the order of their keys.
-import { expect, test } from 'vitest';
-import { entriesOf, keysOf, type ListOptions, pagesOf } from '../../src/state/store.ts';
+import { describe, expect, test } from 'vitest';
+import { entriesOf, keysOf, type ListOptions, pagesOf, scanPrefixes } from '../../src/state/store.ts';
 import { createMemoryStore } from '../support/memory-records.ts';
 
 async function createFive() {
@@ -43,4 +43,37 @@ test('entries of more than one page are all there, each with its value', async (
   for (const key of keys) await store.put('some', key, new Uint8Array());
   const entries = (options: ListOptions) => store.entries('some', options);
   expect((await Array.fromAsync(entriesOf({ entries }, 'many/'))).map(({ key }) => key)).toEqual(keys);
+});
+
+describe('a scan of prefixes', () => {
+  const name = (number: number) => `${number}`.padStart(5, '0');
+
+  async function scan(keys: readonly string[], prefixes: readonly string[], isLeft?: (key: string) => boolean) {
+    let read = 0;
+    const list = async ({ after = '', limit }: ListOptions) => {
+      const page = keys.filter(key => key > after).slice(0, limit);
+      read += page.length;
+      return page;
+    };
+    const isThere = scanPrefixes({ list }, isLeft);
+    const found: string[] = [];
+    for (const prefix of prefixes) if (await isThere(prefix)) found.push(prefix);
+    return { found, read };
+  }
+
+  test('finds what has a key that is left, wherever pages end', async () => {
+    const keys = Array.from({ length: 3000 }, (_, at) => `${name(Math.floor(at / 3) * 2)} ${at % 3}`);
+    const prefixes = Array.from({ length: 2000 }, (_, at) => `${name(at)} `);
+    const expected = prefixes.filter(prefix => keys.some(key => key.startsWith(prefix)));
+    expect((await scan(keys, prefixes)).found).toEqual(expected);
+    expect((await scan(keys, prefixes, key => key.endsWith('2'))).found).toEqual(expected);
+    expect((await scan(keys, prefixes, () => false)).found).toEqual([]);
+  });
+
+  test('reads all keys where it is asked for all, and few where for few', async () => {
+    const keys = Array.from({ length: 20_000 }, (_, at) => `${name(at)} a`);
+    const some = (every: number) => keys.filter((_, at) => at % every === 0).map(key => key.slice(0, -1));
+    expect((await scan(keys, some(1))).read).toBe(20_000);
+    expect((await scan(keys, some(1000))).read).toBe(20 * 8);
+  });
 });

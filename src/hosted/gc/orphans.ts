@@ -5,10 +5,10 @@
 import type { Inventory } from '../../content/inventory.ts';
 import { type Digest, parseDigest } from '../../oci/digest.ts';
 import { formatSize } from '../../oci/wording.ts';
-import { keysOf } from '../../state/store.ts';
+import { keysOf, scanPrefixes } from '../../state/store.ts';
 import { holdersKey, linkKey } from '../records.ts';
 import type { GcReport } from './report.ts';
-import { type Content, findBegun, findOrphan, type GcRun, scanMembers } from './run.ts';
+import { type Content, findBegun, findOrphan, type GcRun } from './run.ts';
 
 /** Nothing was removed: the run is more likely a mistake than intended. The message says why, and how to proceed. */
 export class GcRefused extends Error {
@@ -73,7 +73,7 @@ async function* sortedParts(inventory: Inventory): AsyncGenerator<readonly Diges
 
 /** Most content is linked: that is read for many at once. */
 async function* findOrphans(run: GcRun, inventory: Inventory, digests: readonly Digest[]) {
-  const isLinked = scanMembers(run.store.records.holders, () => false);
+  const isLinked = scanPrefixes(run.store.records.holders);
   for (const digest of digests) {
     await run.visit();
     if (await isLinked(holdersKey(digest))) continue;

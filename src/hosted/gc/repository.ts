@@ -2,11 +2,11 @@
 // to.
 import { setImmediate } from 'node:timers/promises';
 import { type Digest, parseDigest } from '../../oci/digest.ts';
-import { entriesOf, keysOf, RecordConflict } from '../../state/store.ts';
+import { entriesOf, keysOf, RecordConflict, scanPrefixes } from '../../state/store.ts';
 import type { ExpectedLink, RecordedManifest } from '../links.ts';
 import { BLOBS, linkKey, type ManifestRecord, memberKey, membersOf, type TagRecord, tagKey } from '../records.ts';
 import { addTally, NOTHING, type RepositoryReport, type Tally } from './report.ts';
-import { type GcRun, hasMember, scanMembers } from './run.ts';
+import { type GcRun, hasMember } from './run.ts';
 
 /** In this order each step frees more for the next: tags refer to manifests, and manifests to each other and to blobs. */
 export async function sweepRepository(run: GcRun, repository: string): Promise<RepositoryReport> {
@@ -190,23 +190,19 @@ const READ_AT_ONCE = 50;
 async function sweepBlobs(run: GcRun, repository: string): Promise<{ readonly removed: Tally; readonly kept: Tally }> {
   const prefix = `${repository}@`;
   const { records, recentAccess } = run.store;
-  const isReferredTo = scanMembers(records.references, run.sweeper.isRemoved);
+  const isReferredTo = scanPrefixes(records.references, key => !run.sweeper.isRemoved(key));
   let [removed, kept] = [NOTHING, NOTHING];
-  /** Sizes of those that nothing needs. */
-  let unneeded = new Map<Digest, number>();
+  let unneeded: ExpectedLink[] = [];
 
   async function removeFound(): Promise<void> {
-    const gone = await removeUnneededBlobs(run, repository, [...unneeded.keys()]);
-    for (const [digest, bytes] of unneeded) {
-      const one: Tally = { ...NOTHING, blobs: 1, bytes };
-      if (gone.has(digest)) removed = addTally(removed, one);
-      else kept = addTally(kept, one);
-    }
-    await run.sweeper.removeContent([...gone].map(digest => ({ digest, size: unneeded.get(digest) ?? 0 })));
-    unneeded = new Map();
+    const gone = await removeUnneededBlobs(run, repository, unneeded);
+    removed = addTally(removed, tallyOf(gone));
+    kept = addTally(kept, tallyOf([...new Set(unneeded).difference(new Set(gone))]));
+    unneeded = [];
+    await run.sweeper.removeContent(gone.map(({ link }) => link));
   }
 
-  for await (const { key, value } of entriesOf(records.blobs, prefix)) {
+  for await (const { key, value, expected } of entriesOf(records.blobs, prefix)) {
     await run.visit();
     const digest = parseDigest(key.slice(prefix.length));
     // First without the lock: most are needed.
@@ -215,53 +211,53 @@ async function sweepBlobs(run: GcRun, repository: string): Promise<{ readonly re
       recentAccess.isAccessedAfter(key, run.graceBefore) ||
       (await isReferredTo(memberKey(repository, digest)));
     if (isNeeded) kept = addTally(kept, { ...NOTHING, blobs: 1, bytes: value.size });
-    else unneeded.set(digest, value.size);
-    if (unneeded.size === BLOBS_AT_ONCE) await removeFound();
+    else unneeded.push({ link: { repository, digest, size: value.size }, expected });
+    if (unneeded.length === BLOBS_AT_ONCE) await removeFound();
   }
-  if (unneeded.size > 0) await removeFound();
+  if (unneeded.length > 0) await removeFound();
   return { removed, kept };
+}
+
+function tallyOf(blobs: readonly ExpectedLink[]): Tally {
+  return { ...NOTHING, blobs: blobs.length, bytes: blobs.reduce((sum, { link }) => sum + link.size, 0) };
 }
 
 /** Those that were removed. Where one was pushed again meanwhile, it is found by halves. */
 async function removeUnneededBlobs(
   run: GcRun,
   repository: string,
-  digests: readonly Digest[],
-): Promise<ReadonlySet<Digest>> {
+  links: readonly ExpectedLink[],
+): Promise<readonly ExpectedLink[]> {
   try {
-    return await removeTogether(run, repository, digests);
+    return await removeTogether(run, repository, links);
   } catch (error) {
     if (!(error instanceof RecordConflict && error.record.collection === BLOBS)) throw error;
-    if (digests.length === 1) return new Set();
-    const half = Math.ceil(digests.length / 2);
-    const first = await removeUnneededBlobs(run, repository, digests.slice(0, half));
-    return first.union(await removeUnneededBlobs(run, repository, digests.slice(half)));
+    if (links.length === 1) return [];
+    const half = Math.ceil(links.length / 2);
+    const first = await removeUnneededBlobs(run, repository, links.slice(0, half));
+    return [...first, ...(await removeUnneededBlobs(run, repository, links.slice(half)))];
   }
 }
 
 async function removeTogether(
   run: GcRun,
   repository: string,
-  digests: readonly Digest[],
-): Promise<ReadonlySet<Digest>> {
+  links: readonly ExpectedLink[],
+): Promise<readonly ExpectedLink[]> {
   const { store, sweeper, graceBefore } = run;
-  const { records, recentAccess } = store;
   return store.withLock(repository, async locked => {
-    const isReferredTo = scanMembers(records.references, sweeper.isRemoved);
-    const links = new Map<string, ExpectedLink>();
-    for (const [at, digest] of digests.entries()) {
+    const isReferredTo = scanPrefixes(store.records.references, key => !sweeper.isRemoved(key));
+    const unneeded = new Map<string, ExpectedLink>();
+    for (const [at, each] of links.entries()) {
       if ((at + 1) % READ_AT_ONCE === 0) await setImmediate();
-      const key = linkKey(repository, digest);
-      const { record, expected } = await records.blobs.expecting(key);
-      if (!record || record.pushedAt > graceBefore || recentAccess.isAccessedAfter(key, graceBefore)) continue;
-      if (await isReferredTo(memberKey(repository, digest))) continue;
-      links.set(key, { link: { repository, digest, size: record.size }, expected });
+      const { digest } = each.link;
+      if (!(await isReferredTo(memberKey(repository, digest)))) unneeded.set(linkKey(repository, digest), each);
     }
-    const linksOf = (keys: readonly string[]) => keys.flatMap(key => links.get(key) ?? []);
-    const gone = await recentAccess.removeIdle([...links.keys()], graceBefore, keys =>
+    const linksOf = (keys: readonly string[]) => keys.flatMap(key => unneeded.get(key) ?? []);
+    const gone = await store.recentAccess.removeIdle([...unneeded.keys()], graceBefore, keys =>
       sweeper.removeBlobs(locked, repository, linksOf(keys)),
     );
-    return new Set(linksOf(gone).map(({ link }) => link.digest));
+    return linksOf(gone);
   });
 }
 

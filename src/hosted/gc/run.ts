@@ -2,7 +2,6 @@
 // interrupted run has left to it.
 import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
-import pLimit from 'p-limit';
 import type { Inventory } from '../../content/inventory.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { type Change, entriesOf, keysOf } from '../../state/store.ts';
@@ -88,11 +87,7 @@ export interface Content {
   readonly size: number;
 }
 
-/** Each takes a turn in the pool of threads, and of the event loop. */
-const REMOVED_AT_ONCE = 16;
-
 export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
-  const limit = pLimit(REMOVED_AT_ONCE);
   const { removals } = store.records;
   const id = randomUUID();
   let isRecorded = false;
@@ -127,12 +122,9 @@ export function createSweeper(store: HostedStore, startedAt: Date): Sweeper {
       await unlinkBlobs(locked, repository, { links, also });
     },
     async removeContent(contents) {
-      // All have ended before one's failure is thrown: whoever is told of it may rely on nothing being removed any more.
-      const results = await Promise.allSettled(contents.map(({ digest }) => limit(() => store.deleteUnlinked(digest))));
-      const failed = results.find(result => result.status === 'rejected');
-      if (failed) throw failed.reason;
+      const gone = await store.deleteAllUnlinked(contents.map(({ digest }) => digest));
       unlinked.clear();
-      const removed = contents.filter((_, at) => results[at]?.status === 'fulfilled' && results[at].value);
+      const removed = contents.filter(({ digest }) => gone.has(digest));
       freedBytes += removed.reduce((sum, { size }) => sum + size, 0);
       return removed;
     },
@@ -227,36 +219,4 @@ export async function hasMember(
 ): Promise<boolean> {
   for await (const key of keysOf(collection, prefix)) if (!isRemoved(key)) return true;
   return false;
-}
-
-const SCANNED_AT_ONCE = 500;
-
-/**
- * Whether a key with a prefix is left, as `hasMember` says, for many prefixes in ascending order: keys are read many at once, and may have
- * changed since. They are of ASCII, which JavaScript orders as the records are.
- */
-export function scanMembers(
-  collection: Parameters<typeof keysOf>[0],
-  isRemoved: Sweeper['isRemoved'],
-): (prefix: string) => Promise<boolean> {
-  let page: readonly string[] = [];
-  let at = 0;
-  let isLast = false;
-  return async prefix => {
-    for (;;) {
-      for (let key = page[at]; key !== undefined; key = page[at]) {
-        if (key.startsWith(prefix)) {
-          if (!isRemoved(key)) return true;
-        } else if (key > prefix) {
-          return false;
-        }
-        at += 1;
-      }
-      if (isLast) return false;
-      const [after = prefix] = [prefix, ...page.slice(-1)].sort().reverse();
-      page = await collection.list({ after, limit: SCANNED_AT_ONCE });
-      at = 0;
-      isLast = page.length < SCANNED_AT_ONCE;
-    }
-  };
 }
