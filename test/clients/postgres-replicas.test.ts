@@ -290,6 +290,8 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
     };
     const pulls = [a, b].map(pull);
     const { id, owner, other } = await findOwner('local/tools/away');
+    const following = [owner, other].map(replica => send(replica, `/v1alpha1/builds/${id}/logs`));
+    const logs = (await Promise.all(following)).map(response => response.text());
     const lease = await postgres.query('SELECT expires_at FROM veneer.records WHERE collection = $1 AND key = $2', [
       'lease',
       `build/${id}`,
@@ -304,6 +306,9 @@ describe.skipIf(missing)(`replicas on PostgreSQL${missing ? ` (${missing})` : ''
     expect(answers[0]?.[0]).toBe(200);
     expect(answers[1]).toEqual(answers[0]);
     const [build, ...more] = await listBuilds(other, 'local/tools/away');
+    const stored = await (await send(other, `/v1alpha1/builds/${id}/logs`)).text();
+    expect(await Promise.all(logs)).toEqual([stored, stored]);
+    expect(stored).toContain('succeeded');
     expect([build, more]).toMatchObject([{ buildId: id, starts: 1, succeeded: true }, []]);
   });
 

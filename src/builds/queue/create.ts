@@ -178,7 +178,7 @@ export async function createBuilds({
       const job = findOwn(id);
       if (!locks.areShared) return job ? logs.follow(job.log, options) : logs.find(id, options.signal);
       await job?.log.flush();
-      return logs.findGrowing(id, { ...options, isOver: () => isOver(id) });
+      return logs.findGrowing(id, { ...options, isOver: () => isOver(id), closing: closing.signal });
     },
     async sweep() {
       await deps.records.sweep();

@@ -40,6 +40,7 @@ export function createEndJob({
 }): EndJob {
   async function store(job: Job, record: BuildRecord): Promise<'stored' | 'overtaken' | 'failed'> {
     try {
+      await job.log.complete();
       await records.save(record, job.crashHistory, job.fence);
     } catch (error) {
       if (error instanceof RecordConflict) {
@@ -87,7 +88,6 @@ export function createEndJob({
   return async (job, outcome) => {
     const record = { ...job.record, ...finish(job, outcome), endedAt: now().toISOString() };
     job.log.add({ kind: 'note', text: describe(record) });
-    await job.log.complete();
     const stored = await store(job, record);
     if (stored !== 'overtaken') job.update(record);
     await job.log.end();

@@ -1,16 +1,19 @@
 // The log of a build in progress. The file gets the beginning and, when the build is done, the end; entries in between that do not fit are
-// omitted, with a note. A failing or slow disk costs entries, never the build.
-import { setImmediate, setTimeout } from 'node:timers/promises';
+// omitted, with a note. A failing or slow disk costs entries, never the build. While the records that the file consists of are away, entries
+// wait in memory.
+import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { type Expectation, RecordConflict } from '../../state/store.ts';
+import { type Expectation, isTransient, RecordConflict } from '../../state/store.ts';
 import type { LogEntry, ProgressEvent, Report } from '../progress.ts';
 import {
   createEntry,
+  createLogTail,
   encodeEntry,
   findReported,
   type LogFile,
   type LogFiles,
   type LogReader,
+  type LogTail,
   type Redact,
 } from './log-file.ts';
 import { createNotifier, type Notifier } from './notifier.ts';
@@ -28,7 +31,7 @@ export interface FollowedLog {
   readonly isEnded: boolean;
   readonly tail: Pick<LogTail, 'first' | 'next' | 'find'>;
   readonly changes: Notifier;
-  /** Resolves when all entries so far are in the file, as far as there is room. Never rejects. */
+  /** Resolves when all entries so far are in the file, as far as there is room and the file is not away. Never rejects. */
   flush(): Promise<void>;
   /** The note in place of omitted entries. */
   createGap(count: number): LogEntry;
@@ -38,13 +41,16 @@ export interface LiveLog extends FollowedLog {
   /** Never throws. */
   add(event: ProgressEvent): void;
   /**
-   * Skips events that the file already has after the note with this text, for a builder that repeats its log from the beginning. Never
-   * rejects.
+   * Skips events that the file already has after the note with this text, for a builder that repeats its log from the beginning. Waits
+   * for a file that is away. Never rejects.
    */
   resume(note: string): Promise<Report>;
-  /** Writes the tail of a log that did not fit; nothing may be added afterwards. Never rejects. */
+  /**
+   * Writes the tail of a log that did not fit; nothing may be added afterwards. Rejects with the reason while the file is away: then it may
+   * be called again, also after the end.
+   */
   complete(): Promise<void>;
-  /** Ends all readers and closes the file. Never rejects. */
+  /** Ends all readers and closes the file. Entries that it has not got are not waited for. Never rejects. */
   end(): Promise<void>;
 }
 
@@ -59,6 +65,8 @@ export interface LiveLogDeps {
 const MAX_TAIL_BYTES = 1024 * 1024;
 /** How much may be pending while the file has room: a burst may be larger than the tail. */
 const MAX_WAITING_BYTES = 8 * 1024 * 1024;
+/** Between two attempts to write to, or read, a file that is away. */
+const AWAY_MS = 1000;
 /** Reserved for the note about omitted entries. */
 const NOTE_BYTES = 256;
 
@@ -75,8 +83,11 @@ export function createLiveLog(
   let file: LogFile | undefined;
   let written = 0;
   let isFull = false;
-  let isEnded = false;
   let writing: Promise<void> | undefined;
+  /** Lines of which it is not known whether the file has them: to be appended as they are, so that it has them once. */
+  let pending: { readonly lines: readonly Uint8Array[]; readonly next: number } | undefined;
+  let away: { readonly reason: unknown; readonly timer: NodeJS.Timeout | undefined } | undefined;
+  const ended = new AbortController();
   /** How many callers wait until what was added is in the file. */
   let hasty = 0;
   let hurry = new AbortController();
@@ -99,14 +110,22 @@ export function createLiveLog(
 
   /** `lines` are the entries from number `first` on. */
   async function append(lines: readonly Uint8Array[], first: number): Promise<void> {
-    file ??= await files.open(id, getFence);
     const gap = first > written ? [encodeEntry(createGap(first - written))] : [];
-    await file.append([...gap, ...lines]);
-    written = first + lines.length;
+    pending = { lines: [...gap, ...lines], next: first + lines.length };
+    await appendPending();
+  }
+
+  async function appendPending(): Promise<void> {
+    if (!pending) return;
+    file ??= await files.open(id, getFence);
+    await file.append(pending.lines);
+    written = pending.next;
+    pending = undefined;
   }
 
   async function writeHead(): Promise<void> {
-    while (!isFull && tail.next > tail.first) {
+    await appendPending();
+    while (hasMore()) {
       await pause();
       file ??= await files.open(id, getFence);
       const { first } = tail;
@@ -117,12 +136,14 @@ export function createLiveLog(
     }
   }
 
+  const hasMore = () => !isFull && tail.next > tail.first;
+
   /** Entries of one event loop iteration are written together, and those of the pause between two appends. */
   async function pause(): Promise<void> {
     await setImmediate();
     const { signal } = hurry;
     if (written > 0 && files.pauseMs > 0 && hasty === 0)
-      await setTimeout(files.pauseMs, undefined, { signal }).catch(() => {});
+      await delay(files.pauseMs, undefined, { signal }).catch(() => {});
   }
 
   function spill(): void {
@@ -131,17 +152,29 @@ export function createLiveLog(
   }
 
   function write(work: () => Promise<void>): void {
+    if (away) return;
     writing ??= attempt(work).finally(() => {
       writing = undefined;
       changes.notify();
-      if (!isFull && tail.next > tail.first) write(writeHead);
+      if (hasMore()) write(writeHead);
     });
+  }
+
+  function retry(): void {
+    clearTimeout(away?.timer);
+    away = undefined;
+    write(writeHead);
   }
 
   async function attempt(work: () => Promise<void>): Promise<void> {
     try {
       await work();
     } catch (error) {
+      if (isTransient(error)) {
+        away = { reason: error, timer: ended.signal.aborted ? undefined : setTimeout(retry, AWAY_MS) };
+        return;
+      }
+      pending = undefined;
       spill();
       // Another process works on the build, and writes its log.
       if (error instanceof RecordConflict) return;
@@ -153,16 +186,31 @@ export function createLiveLog(
     hasty += 1;
     hurry.abort();
     hurry = new AbortController();
+    if (away) retry();
     while (writing) await writing;
     hasty -= 1;
   }
 
   async function readBack(note: string): Promise<(entry: LogEntry) => boolean> {
+    await flush();
+    if (away) throw away.reason;
     const reader = await files.openReader(id);
     try {
       return await findReported(reader, note);
     } finally {
       await reader?.close();
+    }
+  }
+
+  /** Until the log has ended. */
+  async function readBackOnceThere(note: string): Promise<(entry: LogEntry) => boolean> {
+    for (;;) {
+      try {
+        return await readBack(note);
+      } catch (error) {
+        if (!isTransient(error)) throw error;
+      }
+      await delay(AWAY_MS, undefined, { signal: ended.signal });
     }
   }
 
@@ -188,12 +236,11 @@ export function createLiveLog(
       return isFull && !writing;
     },
     get isEnded() {
-      return isEnded;
+      return ended.signal.aborted;
     },
     add: event => add(entryOf(event)),
     async resume(note) {
-      await flush();
-      const isReported = await readBack(note).catch(error => {
+      const isReported = await readBackOnceThere(note).catch(error => {
         log.error({ err: error, build: id }, 'the log of a build cannot be read back');
         return () => false;
       });
@@ -204,86 +251,18 @@ export function createLiveLog(
     },
     async complete() {
       await flush();
-      if (isFull) write(() => append(tail.lines(), tail.first));
-      await flush();
+      if (isFull && !away && written < tail.next) {
+        write(() => append(tail.lines(), tail.first));
+        await flush();
+      }
+      if (away) throw away.reason;
     },
     async end() {
       await flush();
-      isEnded = true;
+      clearTimeout(away?.timer);
+      ended.abort();
       changes.notify();
       await file?.close().catch(() => {});
-    },
-  };
-}
-
-// The latest entries that are in no file yet, in bounded memory: the oldest are dropped if they come faster than the file takes them.
-
-interface LogTail {
-  /** The number of the first entry in the tail; entries are numbered from 0. */
-  readonly first: number;
-  /** The number of the next entry. */
-  readonly next: number;
-  add(entry: LogEntry, line: Uint8Array): void;
-  /** The entry with this number, if it is in the tail. */
-  find(number: number): LogEntry | undefined;
-  /** All lines, without removing them. */
-  lines(): readonly Uint8Array[];
-  /** Changes the capacity; the latest entry always stays. */
-  limit(maxBytes: number): void;
-  /** Removes and returns as many of the first lines as fit into `maxBytes`. */
-  take(maxBytes: number): readonly Uint8Array[];
-}
-
-/** The fraction that is left after a full tail was trimmed, so that not every new line costs a copy. */
-const LEFT_PART = 7 / 8;
-
-function createLogTail(limit: number): LogTail {
-  let maxBytes = limit;
-  let waiting: { readonly entry: LogEntry; readonly line: Uint8Array }[] = [];
-  let bytes = 0;
-  let first = 0;
-
-  function drop(count: number): void {
-    for (const { line } of waiting.slice(0, count)) bytes -= line.byteLength;
-    waiting = waiting.slice(count);
-    first += count;
-  }
-
-  function shorten(): void {
-    if (bytes > maxBytes) drop(Math.min(countWithin(bytes - maxBytes * LEFT_PART) + 1, waiting.length - 1));
-  }
-
-  function countWithin(limit: number): number {
-    let sum = 0;
-    const end = waiting.findIndex(({ line }) => {
-      sum += line.byteLength;
-      return sum > limit;
-    });
-    return end === -1 ? waiting.length : end;
-  }
-
-  return {
-    get first() {
-      return first;
-    },
-    get next() {
-      return first + waiting.length;
-    },
-    add(entry, line) {
-      waiting.push({ entry, line });
-      bytes += line.byteLength;
-      shorten();
-    },
-    limit(bytesFromNowOn) {
-      maxBytes = bytesFromNowOn;
-      shorten();
-    },
-    find: number => waiting[number - first]?.entry,
-    lines: () => waiting.map(({ line }) => line),
-    take(limit) {
-      const lines = waiting.slice(0, countWithin(limit)).map(({ line }) => line);
-      drop(lines.length);
-      return lines;
     },
   };
 }

@@ -1,7 +1,7 @@
 // The logs of all builds, each named by the id of its build, and how they are read. A reader costs one chunk of a file, however far behind
 // it is.
 import { setTimeout } from 'node:timers/promises';
-import type { Expectation } from '../../state/store.ts';
+import { type Expectation, isTransient } from '../../state/store.ts';
 import type { LogEntry } from '../progress.ts';
 import { buildIdSchema } from '../record.ts';
 import { createLiveLog, type FollowedLog, type LiveLog, type LiveLogDeps } from './live-log.ts';
@@ -15,8 +15,8 @@ export interface LogStore {
   /** The log of a build in progress. */
   follow(log: LiveLog, options: ReadLogOptions): AsyncIterable<LogEntry>;
   /**
-   * The log of a build that any process may work on, as far as it is in the files; with `follow` until the build `isOver`. Undefined if there
-   * is none, and will be none.
+   * The log of a build that any process may work on, as far as it is in the files; with `follow` until the build `isOver`, however long the
+   * files are away meanwhile. Undefined if there is none, and will be none.
    */
   findGrowing(id: string, options: GrowingLogOptions): Promise<AsyncIterable<LogEntry> | undefined>;
   /** As of LogFiles. */
@@ -51,24 +51,31 @@ interface ReadLogOptions {
 
 interface GrowingLogOptions extends ReadLogOptions {
   readonly isOver: () => Promise<boolean>;
+  /** Aborts when the service stops: then nothing is waited for that is away. */
+  readonly closing: AbortSignal;
 }
 
 const LOOK_MS = 250;
 
 async function* readGrowingLog(
   openReader: () => Promise<LogReader | undefined>,
-  { follow, signal, isOver }: GrowingLogOptions,
+  { follow, signal, isOver, closing }: GrowingLogOptions,
 ): AsyncGenerator<LogEntry> {
-  const reader = await openReader();
+  let reader: LogReader | undefined;
   try {
     for (;;) {
-      // Asked before: what is written until the end is read after it.
-      const isLast = !follow || (await isOver());
-      for await (const entry of reader?.read() ?? []) {
-        signal.throwIfAborted();
-        yield entry;
+      try {
+        reader ??= await openReader();
+        // Asked before: what is written until the end is read after it.
+        const isLast = !follow || (await isOver());
+        for await (const entry of reader?.read() ?? []) {
+          signal.throwIfAborted();
+          yield entry;
+        }
+        if (isLast) return;
+      } catch (error) {
+        if (!follow || !isTransient(error) || closing.aborted) throw error;
       }
-      if (isLast) return;
       await setTimeout(LOOK_MS, undefined, { signal });
     }
   } finally {

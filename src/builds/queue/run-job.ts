@@ -9,7 +9,7 @@ import type { ContainerFileSpec, CopySpec, Spec } from '../spec.ts';
 import type { BuildRecords } from './build-records.ts';
 import { type EndJob, failureOf, type Outcome } from './end-job.ts';
 import type { Job } from './jobs.ts';
-import type { Wait } from './notifier.ts';
+import { unlessAborted, type Wait } from './notifier.ts';
 
 export interface Executors {
   readonly containerfile: Execute<ContainerFileSpec>;
@@ -178,7 +178,7 @@ function createExecuteOptions(job: Job, over: AbortSignal): ExecuteOptions {
     image: job.record.image,
     signal: job.stop.signal,
     report: until(job.log.add),
-    resume: async note => until(await job.log.resume(note)),
+    resume: async note => until(await unlessAborted(job.log.resume(note), job.stop.signal)),
     async confirm() {
       await job.confirm().catch(error => stopOvertaken(job, error));
     },

@@ -30,6 +30,9 @@ export function createFleet({ kind = 'replicas', ...options }: FleetOptions = {}
   const images = new Map<string, Digest>();
   const granted = createGrantedLocks();
   let isAway = false;
+  let losesAnswers = false;
+
+  const refused = new Set<string>();
 
   function reach(): void {
     if (isAway) throw new RecordStoreAway('away');
@@ -44,12 +47,14 @@ export function createFleet({ kind = 'replicas', ...options }: FleetOptions = {}
       await store.write(changes, writing);
       for (const change of changes)
         if (change.kind === 'put' && change.collection === LEASES) leases.set(change.key, change.value);
+      if (losesAnswers) throw new RecordStoreAway('the connection broke before the answer');
     };
     let looks = 0;
     const reached: RecordStore = {
       ...store,
       write,
       async get(...read) {
+        if (isAway) refused.add(read.join('/'));
         reach();
         return store.get(...read);
       },
@@ -93,6 +98,12 @@ export function createFleet({ kind = 'replicas', ...options }: FleetOptions = {}
     setAway(value: boolean): void {
       isAway = value;
     },
+    /** Whether what is written is there, and those who write it are not told. */
+    setLosesAnswers(value: boolean): void {
+      losesAnswers = value;
+    },
+    /** The records that somebody asked for while all were away, by collection and key. */
+    refused,
   };
 }
 
