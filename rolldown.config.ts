@@ -63,8 +63,10 @@ import Dispatcher from 'undici/lib/dispatcher/dispatcher.js';
 import request from 'undici/lib/api/api-request.js';
 import { FormData } from 'undici/lib/web/fetch/formdata.js';
 import { Headers } from 'undici/lib/web/fetch/headers.js';
-import { Request } from 'undici/lib/web/fetch/request.js';
+// Before the next, which reads what it adds to a table.
 import { Response } from 'undici/lib/web/fetch/response.js';
+import { Request } from 'undici/lib/web/fetch/request.js';
+import { CloseEvent, ErrorEvent, MessageEvent } from 'undici/lib/web/websocket/events.js';
 
 export { default as Agent } from 'undici/lib/dispatcher/agent.js';
 export { default as buildConnector } from 'undici/lib/core/connect.js';
@@ -77,7 +79,11 @@ async function fetch(...given) {
   return fetch(...given);
 }
 
-export const install = () => void Object.assign(globalThis, { fetch, FormData, Headers, Request, Response });
+// Packages read the names of these events when they are loaded, for which Node would load its own undici.
+export const install = () => void Object.assign(globalThis, {
+  ...{ fetch, FormData, Headers, Request, Response },
+  ...{ CloseEvent, ErrorEvent, MessageEvent },
+});
 `;
 
 /** Packages that import it get its index. */
