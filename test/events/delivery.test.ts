@@ -24,7 +24,7 @@ test.each<[string, (response: ServerResponse) => void, string]>([
   ['silence', () => {}, 'timed out'],
 ])('tries again after %s', async (name, fail, reason) => {
   const receiver = await receive((response, count) => (count === 1 ? fail(response) : accept(response, count)));
-  const events = open([{ url: receiver.url, timeoutMs: name === 'silence' ? 1000 : 10_000 }]);
+  const events = open([{ url: receiver.url, timeoutMs: name === 'silence' ? 2000 : 10_000 }]);
   events.emit(push('1'));
   await events.close();
   expect(receiver.posts).toHaveLength(2);
@@ -121,7 +121,7 @@ test('cuts an answer that never ends, and believes its status', async () => {
 
 test('believes a status whose body hangs', async () => {
   const receiver = await receive(response => response.writeHead(200).write('still thinking'));
-  const events = open([{ url: receiver.url, timeoutMs: 500 }]);
+  const events = open([{ url: receiver.url, timeoutMs: 2000 }]);
   events.emit(push('1'));
   await events.close();
   expect(receiver.posts).toHaveLength(1);
@@ -144,7 +144,7 @@ test('sends the headers and the credentials of the address, which never show in 
   unreachable.port = `${await findFreePort()}`;
   const headers = { 'X-Token': 'canary-header' };
   const events = open([
-    { name: 'one', url: secret, headers, retries: 4, timeoutMs: 1000 },
+    { name: 'one', url: secret, headers, retries: 4, timeoutMs: 2000 },
     { name: 'two', url: unreachable, headers, retries: 1 },
   ]);
   events.emit(push('1'));
