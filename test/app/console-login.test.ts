@@ -219,7 +219,9 @@ describe('a form', () => {
     const browser = createBrowser(server);
     const { form = '' } = hiddenOf(await browser.get('/console/login'));
     const json = await browser.post('/console/login', { form }, { 'Content-Type': 'application/json' });
-    const large = await browser.post('/console/login', { form, user: 'a'.repeat(25 * 1024 * 1024) });
+    // Announced, and not sent: a body that is refused breaks, at times before its sender has the answer.
+    const announced = { 'Content-Length': `${25 * 1024 * 1024}`, Connection: 'close' };
+    const large = await browser.post('/console/login', { form }, announced);
     expect([json.status, large.status]).toEqual([415, 413]);
   });
 });
