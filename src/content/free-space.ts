@@ -29,6 +29,10 @@ const RESERVE_BYTES = 64 * 1024 * 1024;
 /** Content up to this size counts as small. It also leaves the reserve for records. */
 const SMALL_BYTES = 4 * 1024 * 1024;
 
+/** With this much to spare, the disk is not full a moment later. If others fill it meanwhile, a write fails. */
+const PLENTY_BYTES = 1024 ** 3;
+const MOMENT_MS = 1_000;
+
 /** For content of unknown size, free space is checked again after each such amount. */
 const STEP_BYTES = 8 * 1024 * 1024;
 
@@ -36,6 +40,8 @@ const STEP_BYTES = 8 * 1024 * 1024;
 export function createFreeSpace(directory: string): (bytes: number) => SpaceClaim {
   const all = { claimed: 0, reserve: RESERVE_BYTES };
   const small = { claimed: 0, reserve: SMALL_BYTES };
+  /** For small content, by the monotonic clock. */
+  let plentyUntil = 0;
   return bytes => {
     const group = bytes <= SMALL_BYTES ? small : all;
     const groups = new Set([all, group]);
@@ -55,10 +61,11 @@ export function createFreeSpace(directory: string): (bytes: number) => SpaceClai
     return {
       grow: size => (size > granted ? ensureMore(size) : undefined),
       async ensure() {
-        if (bytes === 0) return;
+        if (bytes === 0 || (group === small && all.claimed < PLENTY_BYTES && performance.now() < plentyUntil)) return;
         const { bavail, bsize, blocks } = await statfs(directory);
         const free = bavail * bsize;
         const { claimed, reserve } = group;
+        if (free >= 2 * PLENTY_BYTES) plentyUntil = performance.now() + MOMENT_MS;
         // File systems without a fixed size report 0.
         if (blocks === 0 || free >= claimed + reserve) return;
         throw new DiskFull(

@@ -36,9 +36,9 @@ export interface HostedStore {
   /**
    * Runs `work`, which stores content of `digest` and then links it: in between, the content counts as needed. If `work` throws, content
    * that it left unlinked is deleted, unless it existed before. Must not be called inside `withLock`; what links the content expects the
-   * lease.
+   * lease. `isStored`: whether the content was there before.
    */
-  withLease<T>(digest: Digest, work: (lease: Lock | undefined) => Promise<T>): Promise<T>;
+  withLease<T>(digest: Digest, work: (lease: Lock | undefined, isStored: boolean) => Promise<T>): Promise<T>;
   /** Whether a repository links the content, or it is leased. */
   isNeeded(digest: Digest): Promise<boolean>;
   /** Deletes content that is not needed, unless the records may be incomplete. Returns whether it is gone. */
@@ -150,7 +150,7 @@ export function createHostedStore(deps: {
     // A lock of several processes is a record.
     if (locks.areShared && (await isNeeded(digest))) return false;
     return locks.withLock(deletionKey(digest), async lock => {
-      // Whoever needs it from here on waits: see `findStray`.
+      // Whoever needs it from here on waits: see `findStored`.
       if (await isNeeded(digest)) return false;
       await lock.confirm();
       await content.delete(digest);
@@ -202,13 +202,14 @@ export function createHostedStore(deps: {
     return unneeded;
   }
 
-  /** Under a lease, `own`: whether the content exists, and nobody else needs it. Waits for a deletion that is under way. */
-  async function findStray(digest: Digest, own: string): Promise<boolean> {
+  /** Under a lease, `own`: whether the content exists, and whether nobody else needs it. Waits for a deletion that is under way. */
+  async function findStored(digest: Digest, own: string) {
     const deletion = deletionKey(digest);
     const shared = await listShared(digest);
     if (shared.includes(deletion) || locks.isLocked(deletion)) await locks.withLock(deletion, async () => {});
-    if ((leases.get(digest) ?? 0) > 1 || shared.some(key => key !== own && key !== deletion)) return false;
-    return (await content.find(digest)) !== undefined && !(await isLinked(digest));
+    const isShared = (leases.get(digest) ?? 0) > 1 || shared.some(key => key !== own && key !== deletion);
+    const isStored = (await content.find(digest)) !== undefined;
+    return { isStored, isStray: isStored && !isShared && !(await isLinked(digest)) };
   }
 
   function count(digest: Digest, step: 1 | -1): void {
@@ -226,20 +227,21 @@ export function createHostedStore(deps: {
     }
   }
 
-  async function withLease<T>(digest: Digest, work: (lease: Lock | undefined) => Promise<T>): Promise<T> {
+  const withLease: HostedStore['withLease'] = async (digest, work) => {
     const key = leaseKey(digest, randomUUID());
     let wasStray = true;
     try {
       return await lease(digest, key, async lock => {
-        wasStray = await findStray(digest, key);
-        return await refuseFullDisk(() => work(lock));
+        const { isStored, isStray } = await findStored(digest, key);
+        wasStray = isStray;
+        return await refuseFullDisk(() => work(lock, isStored));
       });
     } catch (error) {
       // Unlinked content that existed before must not be deleted: its record may be lost. If this fails too, gc finds the content.
       if (!wasStray) await deleteUnlinked(digest).catch(() => {});
       throw error;
     }
-  }
+  };
 
   const store: HostedStore = {
     content,

@@ -47,17 +47,30 @@ export function openLinkJournal({
   let file: FileHandle | undefined;
   let isBehind = true;
   let freshBytes = 0;
+  /** What waits for its turn is appended together. */
+  let waiting: string[] = [];
+  let appending: Promise<void> = Promise.resolve();
 
-  /** Never rejects: what is acknowledged is in the records. */
   async function append(lines: readonly string[]): Promise<void> {
     if (lines.length === 0) return;
+    waiting.push(...lines);
+    if (waiting.length === lines.length) appending = appendWaiting();
+    await appending;
+  }
+
+  /** Never rejects: what is acknowledged is in the records. */
+  async function appendWaiting(): Promise<void> {
     try {
       await queue(async () => {
+        const lines = waiting;
+        waiting = [];
         if (locks.areShared && !(await isInPlace(file, path))) await close();
         file ??= await open(path, 'a', 0o600);
         await file.appendFile(encodeAll(lines));
       });
     } catch {
+      // Whatever waits is rewritten, too.
+      waiting = [];
       isBehind = true;
     }
   }

@@ -79,9 +79,10 @@ export function createManifests(
     return (await content.find(digest))?.size === size ? content.read(digest, size) : undefined;
   }
 
-  async function keep(raw: Uint8Array, digest: Digest): Promise<void> {
+  async function keep(raw: Uint8Array, digest: Digest, isStored = true): Promise<void> {
     // Another process may have deleted what this one remembers, or has in its cache.
-    const stored = store.locks.areShared ? undefined : await findStored(digest, raw.byteLength);
+    const isThere = isStored && !store.locks.areShared;
+    const stored = isThere ? await findStored(digest, raw.byteLength) : undefined;
     if (stored && Buffer.compare(stored, raw) === 0) return;
     await content.put(raw, digestAlgorithm(digest));
   }
@@ -120,8 +121,8 @@ export function createManifests(
       const checkAgain = async () => {
         missing = await check(link);
       };
-      await store.withLease(link.digest, async lease => {
-        await keep(push.raw, link.digest);
+      await store.withLease(link.digest, async (lease, isStored) => {
+        await keep(push.raw, link.digest, isStored);
         await linker.manifest(link, { check: checkAgain, lease });
       });
       const { digest, size, document } = link;
