@@ -174,7 +174,7 @@ async function openAll(
   const reportDamage = createReportDamage({ log, events: registryEvents, onDamaged: measures?.onDamaged });
   const reportLost = (of: ContentKind) => (damage: Damage) =>
     reportDamage({ of, ...damage, repositories: [], isRestored: false });
-  const bucket = await openContentBucket(config, log);
+  const bucket = await openContentBucket(config, log, measures?.onThrottled);
   if (bucket) opened.defer(() => bucket.close());
   const caching = closing(
     await createCaching({

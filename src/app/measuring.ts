@@ -29,6 +29,8 @@ export interface Measures extends Pick<Meter, 'contentType'> {
   readonly onDerived: (derivation: { readonly durationMs: number; readonly hasFailed: boolean }) => void;
   readonly onEvicted: (run: EvictionRun) => void;
   readonly onDamaged: (damaged: { readonly of: ContentKind; readonly isRestored: boolean }) => void;
+  /** Called for each request that the object store asked to come later. */
+  readonly onThrottled: () => void;
   /** To be called once, with the state that is read at scrape time. */
   watch(parts: WatchedParts): void;
   close(): void;
@@ -193,7 +195,7 @@ function secondsBetween(from: string, to: string): number {
   return Math.max(0, Date.parse(to) - Date.parse(from)) / 1000;
 }
 
-function measureContent(meter: Meter): Pick<Measures, 'onEvicted' | 'onDamaged'> {
+function measureContent(meter: Meter): Pick<Measures, 'onEvicted' | 'onDamaged' | 'onThrottled'> {
   const reasons: readonly EvictionRun['reason'][] = ['budget', 'number', 'age', 'full disk'];
   const known = reasons.map(reason => ({ reason }));
   const evicted = meter.counter(
@@ -211,12 +213,17 @@ function measureContent(meter: Meter): Pick<Measures, 'onEvicted' | 'onDamaged'>
     },
     CONTENT_KINDS.map(of => ({ of, restored: 'false' })),
   );
+  const throttled = meter.counter({
+    name: 'veneer_bucket_throttled_total',
+    help: 'Requests that the object store asked to come later, such as by SlowDown.',
+  });
   return {
     onEvicted({ reason, count, bytes }) {
       evicted({ reason }, count);
       freed({ reason }, bytes);
     },
     onDamaged: ({ of, isRestored }) => damages({ of, restored: String(isRestored) }),
+    onThrottled: () => throttled({}),
   };
 }
 

@@ -198,18 +198,29 @@ function createDamageRecords(records: RecordStore, of: ContentKind): Damages {
   };
 }
 
+/** At most one line for so long. */
+const THROTTLED_LOG_MS = 60_000;
+
 /**
  * Undefined where content is on this disk. A service that is away is opened: readiness says so, and it may come back. Throws ConfigError, with the
- * remedy, for one that refuses, and for content on this disk that it does not have.
+ * remedy, for one that refuses, and for content on this disk that it does not have. `onThrottled` is called as by openBucket.
  */
 export async function openContentBucket(
   { dataDir, content: { s3 } }: Pick<Config, 'dataDir' | 'content'>,
-  log: Pick<Logger, 'error' | 'info'>,
+  log: Pick<Logger, 'error' | 'warn' | 'info'>,
+  onThrottled: () => void = () => {},
 ): Promise<Bucket | undefined> {
   if (!s3) return undefined;
   await requireMoved(dataDir, s3);
   const place = { endpoint: s3.endpoint, bucket: s3.bucket };
+  let reportedAt = Number.NEGATIVE_INFINITY;
   const bucket = await openBucket(s3, {
+    onThrottled() {
+      onThrottled();
+      if (performance.now() - reportedAt < THROTTLED_LOG_MS) return;
+      reportedAt = performance.now();
+      log.warn(place, 'the object store asks for fewer requests: they are repeated later');
+    },
     onFault(fault) {
       if (fault) log.error({ ...place, reason: fault.message }, 'the object store cannot be used');
       else log.info(place, 'the object store answers again');

@@ -1,5 +1,6 @@
-// Errors of a bucket, as messages for the operator. Errors of the SDK contain headers and the signature of the request, so only their name
-// and status are used.
+// Errors of a bucket: which are retried, and when, and what they mean, as messages for the operator. Errors of the SDK contain headers and the
+// signature of the request, so only their name and status are used.
+import type { StandardRetryStrategyOptions } from '@smithy/core/retry';
 import { RegistryError } from '../oci/errors.ts';
 import { ContentMismatch } from '../oci/verify.ts';
 import { StorageFailure } from './store.ts';
@@ -45,7 +46,9 @@ export function findBucketFault(error: unknown, bucket: string): BucketFault | u
   if (!isOfService || OTHERS.some(other => error instanceof other)) return undefined;
   const remedy = REMEDIES[error.name] ?? (status === 403 ? REMEDIES.AccessDenied : undefined);
   const isAway = remedy === undefined && (status === undefined || status >= 500 || status === 429 || status === 408);
-  if (isAway) return new BucketFault(`the object store does not answer (${reasonOf(error, status)})`, { isAway });
+  const isBusy = error.name === 'SlowDown' || status === 429;
+  const does = isBusy ? 'asks for fewer requests' : 'does not answer';
+  if (isAway) return new BucketFault(`the object store ${does} (${reasonOf(error, status)})`, { isAway });
   return new BucketFault(`the bucket ${bucket} cannot be used: ${remedy ?? reasonOf(error, status)}`, { isAway });
 }
 
@@ -79,4 +82,39 @@ export function findRefusal(error: unknown): 'exists' | 'unknown' | undefined {
   const status = statusOf(error);
   if (status === 409 || status === 412) return 'exists';
   return status === 501 ? 'unknown' : undefined;
+}
+
+/** Milliseconds before a retry, the first of which is number 0. */
+export type DelayOf = (retry: number, isThrottled: boolean) => number;
+
+const MAX_ATTEMPTS = 9;
+const MAX_DELAY_MS = 2_000;
+
+/**
+ * 11 seconds in all for a service that is away. If it asks for fewer requests, they come later, up to 27 seconds in all, and at random, so that
+ * they do not all come again at the same time.
+ */
+export const retryDelay: DelayOf = (retry, isThrottled) =>
+  isThrottled
+    ? (1 + Math.random()) * Math.min(MAX_DELAY_MS, 500 * 2 ** retry)
+    : Math.min(MAX_DELAY_MS, 200 * 2 ** retry);
+
+/**
+ * For the SDK's standard strategy, which says what is retried. Each request needs one of its own: it limits the retries of all its requests
+ * together, so that of many that wait at the same time only some would be retried. `onThrottled` is called before each retry of a request
+ * that was one too many.
+ */
+export function retryOptions(
+  { throttlingDelay }: { readonly throttlingDelay: () => number },
+  { delayMs, onThrottled }: { readonly delayMs: DelayOf; readonly onThrottled: () => void },
+): StandardRetryStrategyOptions {
+  let isThrottled = false;
+  const backoff = {
+    setDelayBase(ms: number) {
+      isThrottled = ms === throttlingDelay();
+      if (isThrottled) onThrottled();
+    },
+    computeNextBackoffDelay: (retry: number) => delayMs(retry, isThrottled),
+  };
+  return { maxAttempts: MAX_ATTEMPTS, backoff };
 }

@@ -1,10 +1,18 @@
-// A bucket of an S3 service. The SDK is loaded when a bucket is opened, since it takes much memory. While the service is away, requests are
-// retried for some seconds, and then fail as UNAVAILABLE. No error has a cause, since those of the SDK quote signed requests.
+// A bucket of an S3 service. The SDK is loaded when a bucket is opened, since it takes much memory. While the service is away or asks for fewer
+// requests, they are retried for some seconds, and then fail as UNAVAILABLE. No error has a cause, since those of the SDK quote signed requests.
 import { Readable } from 'node:stream';
 import pLimit from 'p-limit';
 import type { ByteRange } from '../oci/bytes.ts';
 import { RegistryError } from '../oci/errors.ts';
-import { BucketFault, findBucketFault, findRefusal, isAbsent } from './bucket-fault.ts';
+import {
+  BucketFault,
+  type DelayOf,
+  findBucketFault,
+  findRefusal,
+  isAbsent,
+  retryDelay,
+  retryOptions,
+} from './bucket-fault.ts';
 import { type ObjectFile, readVerified, streamResumed } from './bucket-stream.ts';
 
 export interface BucketOptions {
@@ -64,13 +72,12 @@ interface OpenedObject {
   readonly size: number;
 }
 
-/** The delays between the attempts of a request: 11 seconds in all. */
-const MAX_ATTEMPTS = 9;
-const delayMs = (attempt: number) => Math.min(2000, 100 * 2 ** attempt);
 const CONNECT_MS = 3_000;
 /** For sending a part, and receiving the head of a response. */
 const REQUEST_MS = 60_000;
 const PROBE_MS = 2_000;
+/** Less than an attempt at a service that is away takes, with its retries. */
+const LATELY_MS = 5_000;
 /** Then a probe has failed. */
 const LATE_MS = 20_000;
 /** With a probe before it, less than a lock is held after it was confirmed. */
@@ -90,14 +97,20 @@ export const MAX_COPY_BYTES = 5 * 1024 ** 3;
 /** The service only answers once all of it is copied. */
 const COPY_MS = 300_000;
 
-/**
- * Does not ask the service anything. `onFault` is called with each new reason why it cannot be used, and with undefined when it is back.
- */
+interface BucketHooks {
+  /** Called with each new reason why the service cannot be used, and with undefined when it is back. */
+  readonly onFault?: ((fault: BucketFault | undefined) => void) | undefined;
+  /** Called for each answer that asks for fewer requests, such as SlowDown. The request is repeated. */
+  readonly onThrottled?: (() => void) | undefined;
+  readonly delayMs?: DelayOf | undefined;
+}
+
+/** Does not ask the service anything. */
 export async function openBucket(
   { bucket, endpoint, region, prefix, pathStyle, redirect }: BucketOptions,
-  { onFault = () => {} }: { readonly onFault?: (fault: BucketFault | undefined) => void } = {},
+  { onFault = () => {}, onThrottled = () => {}, delayMs = retryDelay }: BucketHooks = {},
 ): Promise<Bucket> {
-  const [sdk, { Upload }, { ConfiguredRetryStrategy }] = await Promise.all([
+  const [sdk, { Upload }, { Retry, StandardRetryStrategy }] = await Promise.all([
     import('@aws-sdk/client-s3'),
     import('@aws-sdk/lib-storage'),
     import('@smithy/core/retry'),
@@ -108,7 +121,6 @@ export async function openBucket(
     forcePathStyle: pathStyle,
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
-    retryStrategy: new ConfiguredRetryStrategy(MAX_ATTEMPTS, delayMs),
     requestHandler: {
       connectionTimeout: CONNECT_MS,
       requestTimeout: REQUEST_MS,
@@ -119,6 +131,7 @@ export async function openBucket(
       httpsAgent: { maxSockets: MAX_SOCKETS, keepAlive: true },
     },
   });
+  client.config.retryStrategy = async () => new StandardRetryStrategy(retryOptions(Retry, { delayMs, onThrottled }));
   const limitLarge = pLimit(MAX_LARGE_UPLOADS);
   const limitSmall = pLimit(MAX_SMALL_UPLOADS);
   let fault: BucketFault | undefined;
@@ -148,7 +161,9 @@ export async function openBucket(
         return undefined;
       }
       const found = findBucketFault(error, bucket);
-      if (found) note(found);
+      // A service that answers others is not away, but has too much to do.
+      const isBusy = performance.now() - answeredAt < LATELY_MS;
+      if (found && !(found.isAway && isBusy)) note(found);
       throw found ?? error;
     }
   }

@@ -1,6 +1,7 @@
 // Content in a real S3 service: the contract of content stores, with the cache of this machine in front of it.
 import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { inspect } from 'node:util';
@@ -8,6 +9,7 @@ import { CreateMultipartUploadCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type BucketStore, createBucketStore } from '../../src/cache/read-through/bucket-store.ts';
 import { type Bucket, type BucketOptions, openBucket } from '../../src/content/bucket.ts';
+import { retryDelay } from '../../src/content/bucket-fault.ts';
 import type { ContentStore } from '../../src/content/store.ts';
 import type { Damage } from '../../src/content/verification.ts';
 import { createMemory } from '../../src/memory.ts';
@@ -247,6 +249,82 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
     await expect(bucket.checkAccess()).rejects.toMatchObject({ isAway: true });
     expect(await bucket.find('key')).toBeUndefined();
     expect(await bucket.findFault()).toBeUndefined();
+  });
+
+  describe('that asks for fewer requests', () => {
+    /** A bucket with a place before it where some requests are refused, as AWS does. */
+    async function openThrottled(isRefused: (path: string) => boolean) {
+      const faults: (string | undefined)[] = [];
+      let throttled = 0;
+      const refuse = (incoming: IncomingMessage, outgoing: ServerResponse) => {
+        if (!isRefused(incoming.url ?? '')) return false;
+        incoming.resume().on('end', () => {
+          outgoing.writeHead(503, { 'content-type': 'application/xml' });
+          outgoing.end('<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>');
+        });
+        return true;
+      };
+      const target = server.endpoint.replace('http://', '');
+      const relay = await startRelay(target, (answer, outgoing) => answer.pipe(outgoing), refuse);
+      const delays: number[] = [];
+      const bucket = await openBucket(
+        { ...optionsOf(`throttled-${prefixes++}/`), endpoint: `http://${relay.address}` },
+        {
+          onFault: fault => faults.push(fault?.message),
+          onThrottled: () => {
+            throttled += 1;
+          },
+          delayMs(retry, isThrottled) {
+            if (isThrottled) delays.push(retryDelay(retry, true));
+            return 1;
+          },
+        },
+      );
+      onTestFinished(async () => {
+        bucket.close();
+        await relay.stop();
+      });
+      return { bucket, faults, delays, count: () => throttled };
+    }
+
+    test('gets each of many later, at random, and is not away', async () => {
+      const refused = new Map<string, number>();
+      const { bucket, faults, delays, count } = await openThrottled(path => {
+        const times = (refused.get(path) ?? 0) + 1;
+        refused.set(path, times);
+        return path.includes('/key-') && times < 9;
+      });
+      const keys = Array.from({ length: 40 }, (_, n) => `key-${n}`);
+      // More retries at the same time than the SDK allows in all.
+      expect(await Promise.all(keys.map(key => bucket.open(key)))).toEqual(keys.map(() => undefined));
+      expect(count()).toBe(320);
+      expect(await bucket.findFault()).toBeUndefined();
+      expect(faults).toEqual([]);
+      expect(new Set(delays).size).toBe(320);
+      expect(Math.max(...delays)).toBeLessThanOrEqual(4_000);
+    });
+
+    test('is not away for what it refuses again and again while it answers others', async () => {
+      vi.useFakeTimers({ toFake: ['performance'] });
+      onTestFinished(() => void vi.useRealTimers());
+      const { bucket, faults } = await openThrottled(path => path.includes('/refused'));
+      expect(await bucket.find('key')).toBeUndefined();
+      const unavailable = { code: 'UNAVAILABLE', status: 503, retryAfterSeconds: 5 };
+      await expect(bucket.open('refused')).rejects.toMatchObject(unavailable);
+      expect(faults).toEqual([]);
+      expect(await bucket.find('key')).toBeUndefined();
+    });
+
+    test('is away if it refuses all, until it answers', async () => {
+      let refusesAll = true;
+      const { bucket, faults } = await openThrottled(() => refusesAll);
+      const reason = 'the object store asks for fewer requests (SlowDown, status 503)';
+      await expect(bucket.open('key')).rejects.toMatchObject({ status: 503 });
+      expect(await bucket.findFault()).toBe(reason);
+      refusesAll = false;
+      expect(await bucket.find('key')).toBeUndefined();
+      expect(faults).toEqual([reason, undefined]);
+    });
   });
 
   describe('that is away', () => {

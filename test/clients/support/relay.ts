@@ -13,15 +13,17 @@ export interface Relay extends Server {
 /** Passes the body of an answer on: its status line and headers have been. */
 export type PassBody = (answer: IncomingMessage, outgoing: ServerResponse, incoming: IncomingMessage) => void;
 
-/** `target` is host:port. */
+/** `target` is host:port. What `refuse` answers itself, for which it returns true, is not passed on. */
 export async function startRelay(
   target: string,
   passBody: PassBody = (answer, outgoing) => answer.pipe(outgoing),
+  refuse: (incoming: IncomingMessage, outgoing: ServerResponse) => boolean = () => false,
 ): Promise<Relay> {
   const paths: string[] = [];
   const server = createServer((incoming, outgoing) => {
     const { method, url: path = '', headers } = incoming;
     paths.push(path);
+    if (refuse(incoming, outgoing)) return;
     const passed = request(`http://${target}`, { method, path, headers }, answer => {
       outgoing.writeHead(answer.statusCode ?? 502, answer.statusMessage, answer.headers);
       passBody(answer, outgoing, incoming);
