@@ -159,22 +159,26 @@ export function createHostedStore(deps: {
   }
 
   async function deleteAllUnlinked(digests: readonly Digest[]): Promise<ReadonlySet<Digest>> {
-    const gone = new Set<Digest>();
     const limit = pLimit(DELETED_AT_ONCE);
-    const each = locks.areShared
-      ? digests.map(digest => limit(async () => ({ digest, isGone: await deleteUnlinked(digest) })))
-      : deleteTogether(digests, limit);
-    const results = await Promise.allSettled(each);
-    for (const result of results) {
-      if (result.status === 'rejected') throw result.reason;
-      if (result.value.isGone) gone.add(result.value.digest);
+    const sorted = [...new Set(digests)].sort();
+    const gone = new Set<Digest>();
+    const step = locks.areShared ? sorted.length : LOCKED_AT_ONCE;
+    for (let at = 0; at < sorted.length; at += step) {
+      const some = sorted.slice(at, at + step);
+      const each = locks.areShared
+        ? some.map(digest => limit(async () => ({ digest, isGone: await deleteUnlinked(digest) })))
+        : deleteTogether(some, limit);
+      for (const result of await Promise.allSettled(each)) {
+        if (result.status === 'rejected') throw result.reason;
+        if (result.value.isGone) gone.add(result.value.digest);
+      }
+      await setImmediate();
     }
     return gone;
   }
 
   /** Each has the lock of its deletion, as in `deleteUnlinked`; once all have it, what is needed of them is read together. */
-  function deleteTogether(digests: readonly Digest[], limit: LimitFunction) {
-    const sorted = [...new Set(digests)].sort();
+  function deleteTogether(sorted: readonly Digest[], limit: LimitFunction) {
     const locked = Promise.withResolvers<void>();
     let waiting = sorted.length;
     const unneeded = locked.promise.then(() => findUnneeded(sorted));
@@ -195,10 +199,7 @@ export function createHostedStore(deps: {
     const unleased = sorted.filter(digest => (leases.get(digest) ?? 0) === 0);
     const isHeld = scanPrefixes(records.holders);
     const unneeded = new Set<Digest>();
-    for (const [at, digest] of unleased.entries()) {
-      if (at % LISTED_PER_TURN === LISTED_PER_TURN - 1) await setImmediate();
-      if (!(await isHeld(holdersKey(digest)))) unneeded.add(digest);
-    }
+    for (const digest of unleased) if (!(await isHeld(holdersKey(digest)))) unneeded.add(digest);
     return unneeded;
   }
 
@@ -265,7 +266,8 @@ export function createHostedStore(deps: {
 
 /** Each takes a turn in the pool of threads, and of the event loop. */
 const DELETED_AT_ONCE = 16;
-const LISTED_PER_TURN = 50;
+/** For the deletion of so many in one turn of the event loop. */
+const LOCKED_AT_ONCE = 50;
 
 function leaseKey(digest: Digest, id = ''): string {
   return `hosted-content/${digest} ${id}`;

@@ -93,7 +93,6 @@ export async function findMissing(run: GcRun, inventory: Inventory): Promise<GcR
   let stored = new Set<string>();
   // Sorted by digest, and so folder by folder.
   for await (const digest of linkedContent(run)) {
-    await run.visit();
     const itsFolder = digest.slice(0, digest.indexOf(':') + 3);
     if (itsFolder !== folder) stored = new Set(await inventory.listBeside(digest));
     folder = itsFolder;
@@ -108,9 +107,10 @@ export async function findMissing(run: GcRun, inventory: Inventory): Promise<GcR
 }
 
 /** Each digest that a repository links once, in order. */
-async function* linkedContent({ store, sweeper }: GcRun): AsyncGenerator<Digest> {
+async function* linkedContent({ store, sweeper, visit }: GcRun): AsyncGenerator<Digest> {
   let last = '';
   for await (const key of keysOf(store.records.holders, '')) {
+    await visit();
     const digest = key.slice(0, key.indexOf(' '));
     if (digest === last || sweeper.isRemoved(key)) continue;
     last = digest;

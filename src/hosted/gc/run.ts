@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import type { Inventory } from '../../content/inventory.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { type Change, entriesOf, keysOf } from '../../state/store.ts';
+import { type Change, entriesOf, type keysOf, pagesOf } from '../../state/store.ts';
 import {
   type ExpectedLink,
   type RecordedManifest,
@@ -211,12 +211,18 @@ export function createDryRun({ records }: HostedStore, startedAt: Date): Sweeper
   };
 }
 
+/** In a dry run many may count as removed. */
+const LISTED_AT_ONCE = 100;
+
 /** Whether a key with this prefix is left. */
 export async function hasMember(
   collection: Parameters<typeof keysOf>[0],
   prefix: string,
   isRemoved: Sweeper['isRemoved'],
 ): Promise<boolean> {
-  for await (const key of keysOf(collection, prefix)) if (!isRemoved(key)) return true;
+  for await (const page of pagesOf(collection.list, { prefix, limit: LISTED_AT_ONCE })) {
+    if (page.some(key => !isRemoved(key))) return true;
+    await setImmediate();
+  }
   return false;
 }

@@ -2,12 +2,15 @@
 import { randomBytes } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { HostedChange } from '../../../src/hosted/store.ts';
+import { createGarbageCollector } from '../../../src/hosted/gc/collector.ts';
+import { createHostedRecords, holderKey, linkKey, memberKey, tagKey } from '../../../src/hosted/records.ts';
+import { createHostedStore, type HostedChange } from '../../../src/hosted/store.ts';
+import { createMemory } from '../../../src/memory.ts';
 import { digestOf } from '../../../src/oci/digest.ts';
 import { mediaTypes } from '../../../src/oci/media-type.ts';
-import { createMemoryStore } from '../../support/memory-records.ts';
 import { audit } from '../audit.ts';
-import { bytes, json, type Parts, pushBlob, pushSmall, readBlob } from '../fixture.ts';
+import { bytes, type Parts, pushBlob, pushSmall, readBlob } from '../fixture.ts';
+import { createMemoryEnvironment } from './environment.ts';
 import { type CollectedRegistry, createRegistry, DAY } from './fixture.ts';
 
 const everyone = { isReadable: () => true };
@@ -256,25 +259,54 @@ describe('a run', () => {
     expect(await registry.place.inventory()).toEqual([digestOf(failing)]);
   });
 
-  test('lets others have their turn at least once in fifty records, though these answer at once', async () => {
-    const records = createMemoryStore();
-    await registry.open({}, {}, { records });
-    for (let i = 0; i < 3000; i++) {
-      await records.put(
-        'hosted.blob',
-        `local/app@${digestOf(bytes(`${i}`))}`,
-        json({ size: 1, pushedAt: new Date(registry.time).toISOString() }),
-      );
-    }
-    let turns = 0;
+  test('reads two pages of records at most between two turns of others, though these answer at once', async () => {
+    const environment = await createMemoryEnvironment();
+    const { records, content, files: inventory } = environment;
+    const { tags, tagged, manifests, holders, blobs } = createHostedRecords(records);
+    const pushedAt = new Date(environment.time).toISOString();
+    const many = Array.from({ length: 2500 }, (_, at) => digestOf(bytes(`${at}`)));
+    const [first = digestOf(bytes('')), ...rest] = many;
+    const mediaType = mediaTypes.ociManifest;
+    const inMany = many.map((_, at) => holderKey(first, 'blob', `other/${at}`));
+    await records.write([
+      ...rest.slice(0, 100).map(digest => blobs.putting(linkKey('local/app', digest), { size: 1, pushedAt })),
+      ...rest.slice(0, 100).map(digest => holders.putting(holderKey(digest, 'blob', 'local/app'), {})),
+      ...inMany.map(key => holders.putting(key, {})),
+      manifests.putting(linkKey('local/app', first), { mediaType, size: 1, references: [], pushedAt }),
+      ...many.map((_, at) => tags.putting(tagKey('local/app', `${at}`), { digest: first, pushedAt })),
+      ...many.map((_, at) => tagged.putting(memberKey('local/app', first, `${at}`), {})),
+    ]);
+    environment.time += 60 * DAY;
+    let [reads, longest] = [0, 0];
+    const counted = <T extends readonly unknown[]>(page: T): T => {
+      reads += page.length;
+      return page;
+    };
+    const store = createHostedStore({
+      memory: createMemory(),
+      content,
+      records: {
+        ...records,
+        list: async (collection, options) => counted(await records.list(collection, options)),
+        entries: async (collection, options) => counted(await records.entries(collection, options)),
+      },
+      now: () => new Date(environment.time),
+    });
+    const retention = [{ repositories: ['**'], tags: ['*'], maxAgeMs: 0 }];
+    const collector = createGarbageCollector(store, { inventory, graceMs: 0, untaggedMs: 0, retention });
     let isOver = false;
     const others = (async () => {
-      for (; !isOver; turns += 1) await setImmediate();
+      while (!isOver) {
+        await setImmediate();
+        longest = Math.max(longest, reads);
+        reads = 0;
+      }
     })();
-    await registry.collector.collect({ dryRun: true });
+    expect((await collector.collect({ dryRun: true })).removed).toMatchObject({ tags: 2500, manifests: 1, blobs: 100 });
     isOver = true;
     await others;
-    expect(turns).toBeGreaterThanOrEqual(60);
+    expect(longest).toBeLessThanOrEqual(2 * 1000);
+    await environment.remove();
   });
 });
 
