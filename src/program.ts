@@ -1,5 +1,5 @@
 // The edge of the process: arguments, the socket, signals and the drain.
-import { existsSync } from 'node:fs';
+import { existsSync, writeSync } from 'node:fs';
 import { createServer, Server } from 'node:http';
 import { availableParallelism, homedir, hostname, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -29,6 +29,9 @@ const ACCESS_LOG_BUFFER = 16 * 1024;
 /** What several processes write to one pipe is not mixed up to this size. */
 const SHARED_LOG_BUFFER = 4096;
 const ACCESS_LOG_FLUSH_MS = 200;
+/** In bytes. */
+const MAX_UNREAD = 2 ** 20;
+const OUTPUT_RETRY_MS = 5;
 
 let isServing = false;
 
@@ -313,7 +316,7 @@ async function createLogs({ log: { level, format: wanted } }: Config, worker: nu
     const log = pino({ level, ...(worker && { base: { worker } }) }, pretty({ sync: true, singleLine: true }));
     return { log, accessLog: { format } };
   }
-  const out = pino.destination({ fd: 1, sync: true });
+  const out = createOutput(1);
   let waiting = '';
   const write = (line: string) => {
     out.write(waiting + line);
@@ -328,9 +331,77 @@ async function createLogs({ log: { level, format: wanted } }: Config, worker: nu
     waiting += line;
   };
   setInterval(flush, ACCESS_LOG_FLUSH_MS).unref();
-  process.on('exit', flush);
+  process.on('exit', () => {
+    flush();
+    out.end();
+  });
   const base = { pid: process.pid, hostname: hostname(), ...(worker && { worker }) };
   return { log: pino({ level, base }, { write }), accessLog: { format, direct: { base, write: collect } } };
+}
+
+interface Output {
+  /** Each text by one write, as far as the reader takes it. */
+  write(text: string): void;
+  /** Waits until the reader has all. */
+  end(): void;
+}
+
+/** What the reader of a pipe has not taken yet stays in memory, and is tried again. Where that is too much, the process waits for the reader. */
+function createOutput(fd: number): Output {
+  const unread: Buffer[] = [];
+  let unreadBytes = 0;
+  let isWaiting = false;
+
+  function flush(maxBytes: number): void {
+    for (let [first] = unread; first; [first] = unread) {
+      const written = writeSome(fd, first);
+      unreadBytes -= written;
+      if (written === first.length) unread.shift();
+      else if (written > 0) unread[0] = first.subarray(written);
+      else if (unreadBytes > maxBytes) sleepSync(OUTPUT_RETRY_MS);
+      else {
+        tryLater();
+        return;
+      }
+    }
+  }
+
+  function tryLater(): void {
+    if (isWaiting) return;
+    isWaiting = true;
+    setTimeout(() => {
+      isWaiting = false;
+      flush(MAX_UNREAD);
+    }, OUTPUT_RETRY_MS).unref();
+  }
+
+  return {
+    write(text) {
+      const written = unread.length > 0 ? 0 : writeSome(fd, text);
+      if (written === Buffer.byteLength(text)) return;
+      const rest = Buffer.from(text).subarray(written);
+      unread.push(rest);
+      unreadBytes += rest.length;
+      flush(MAX_UNREAD);
+    },
+    end: () => flush(0),
+  };
+}
+
+/** Returns how many bytes were written: none where the reader is behind, and all where there is no reader any more. */
+function writeSome(fd: number, bytes: string | Buffer): number {
+  try {
+    return typeof bytes === 'string' ? writeSync(fd, bytes) : writeSync(fd, bytes);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error)) throw error;
+    if (error.code === 'EAGAIN') return 0;
+    if (error.code === 'EPIPE') return Buffer.byteLength(bytes);
+    throw error;
+  }
+}
+
+function sleepSync(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }
 
 /** What runs, with what, and at last what to try. */

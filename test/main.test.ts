@@ -241,6 +241,26 @@ test('serves over TLS of its own, reads the files again at SIGHUP, and ends in o
   agent.destroy();
 });
 
+test('a reader of the log that pauses delays no request, and misses no line', async () => {
+  const { child, find, lines, port } = await startService();
+  child.stdout.pause();
+  // Lines of more than a pipe and the buffers of its reader hold.
+  const agent = new Agent({ keepAlive: true, maxSockets: 16 });
+  const path = `/v2/${'a'.repeat(1000)}`;
+  const ask = async () => {
+    const response = await answerOf(request({ port, path, agent, headers: { 'User-Agent': 'a'.repeat(256) } }).end());
+    if (!response.complete) await once(response, 'end');
+  };
+  await Promise.all(Array.from({ length: 400 }, ask));
+  agent.destroy();
+  expect(lines.filter(line => line.includes(path))).toEqual([]);
+  child.kill('SIGTERM');
+  child.stdout.resume();
+  await find(/stopped/);
+  if (child.exitCode === null) await once(child, 'exit');
+  expect(lines.filter(line => JSON.parse(line).path === path)).toHaveLength(400);
+});
+
 test('a command whose reader has left says nothing of it', async () => {
   const child = start('mirror-config', 'podman', '--address', 'http://localhost:8080');
   child.stdout.destroy();
