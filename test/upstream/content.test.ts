@@ -134,6 +134,20 @@ test('what comes before an answer, and behind a chunked body, is none of it', as
   expect(await compare(body, 200_000)).toBe(RAW.length);
 });
 
+test('a body of tiny chunks is received whole, and read in few pieces', async () => {
+  const small = RAW.subarray(0, 60_000);
+  const chunks = Array.from(small, byte => Buffer.from(`1\r\n${String.fromCharCode(byte)}\r\n`, 'latin1'));
+  const start = Buffer.from('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n');
+  const url = await answerRaw([start, ...chunks, Buffer.from('0\r\n\r\n')]);
+  const source = takeSource((await openUpstream({ url }).openBlob('a', digestOf(small))).body);
+  const view = new Uint8Array(MIB);
+  const received: Uint8Array[] = [];
+  for (let bytes = await source?.read(view); bytes; bytes = await source?.read(view))
+    received.push(view.slice(0, bytes));
+  expect(Buffer.compare(Buffer.concat(received), small)).toBe(0);
+  expect(received.length).toBeLessThan(1000);
+});
+
 test('a body that is closed while a read waits ends that read, and the connection', async () => {
   const { promise: left, resolve } = Promise.withResolvers<void>();
   const { url } = await listen((req, res) => {

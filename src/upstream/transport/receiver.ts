@@ -17,6 +17,8 @@ interface PendingRead {
 }
 
 const NOTHING = new Uint8Array(0);
+/** So much is received before it is asked for: to pause within a read of the connection, such as for each small chunk, is expensive. */
+const MAX_AHEAD_BYTES = 64 * 1024;
 
 /** A body is a stream of copies until it is taken. `release` is called with each chunk that was copied. */
 export function createReceiver(release: (chunk: Uint8Array) => void): Receiver {
@@ -24,8 +26,10 @@ export function createReceiver(release: (chunk: Uint8Array) => void): Receiver {
   let taken: Readable | undefined;
   let over: { readonly error?: unknown } | undefined;
   let pending: PendingRead | undefined;
-  /** What no read has asked for yet: the connection is paused then. */
+  /** What no read has asked for yet, and what has come behind it. */
   let left: Uint8Array = NOTHING;
+  let ahead: Uint8Array[] = [];
+  let aheadBytes = 0;
 
   function receive(chunk: Uint8Array): void {
     // After a pause the parser may have none; a read of none would be the end.
@@ -34,8 +38,17 @@ export function createReceiver(release: (chunk: Uint8Array) => void): Receiver {
     pending?.resolve(bytes);
     pending = undefined;
     if (bytes === chunk.byteLength) return;
-    left = joinBytes([left, chunk.subarray(bytes)]);
-    controller?.pause();
+    // `slice` of a Buffer is no copy.
+    ahead.push(new Uint8Array(chunk.subarray(bytes)));
+    aheadBytes += chunk.byteLength - bytes;
+    if (aheadBytes >= MAX_AHEAD_BYTES) controller?.pause();
+  }
+
+  function takeAhead(): void {
+    const [first = NOTHING, ...others] = ahead;
+    left = left.byteLength === 0 && others.length === 0 ? first : joinBytes([left, ...ahead]);
+    ahead = [];
+    aheadBytes = 0;
   }
 
   function end(how: { readonly error?: unknown }): void {
@@ -46,6 +59,7 @@ export function createReceiver(release: (chunk: Uint8Array) => void): Receiver {
   }
 
   function read(view: Uint8Array): Promise<number> {
+    if (left.byteLength === 0) takeAhead();
     if (left.byteLength > 0) {
       const bytes = copy(left, view);
       left = left.subarray(bytes);
@@ -84,9 +98,10 @@ export function createReceiver(release: (chunk: Uint8Array) => void): Receiver {
       }),
     take(body) {
       taken = body;
-      // Reading also resumes the connection, which may have more at once.
-      const before: Uint8Array = body.read() ?? NOTHING;
-      left = joinBytes([before, left]);
+      // Reading also resumes the connection, which may have more at once: that goes behind. One read gives one chunk.
+      const before: Uint8Array[] = [];
+      for (let chunk = body.read(); chunk !== null; chunk = body.read()) before.push(chunk);
+      left = joinBytes(before);
       if (over) body.resume();
       return {
         read,
