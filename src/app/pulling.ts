@@ -122,13 +122,13 @@ export function createPulling(deps: PullingDeps): Pulling {
     ...{ content, upstreams, origins, stored: deps.tokenLayers, ruleLayers: layerStore, onFailed },
     limits: indexLimits,
   });
-  const placeLayers = createPlacing({
+  const placing = createPlacing({
     indexes: createLayerIndexes({ records, now, limits: indexLimits, memory }),
     ...{ layers, content, records, memory, now, waitMs: linkWaitMs },
     onSlow: image => log.info({ image }, 'still reading the layers of an image to find its links'),
   });
   const augmentations = createAugmentations({
-    placeLayers,
+    placing,
     memory,
     onUsed: content.use,
     onServed: observer.onAugmented,

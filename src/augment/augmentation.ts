@@ -147,3 +147,9 @@ export function checkAvailable(chosen: readonly Platform[] | undefined, availabl
 function list(platforms: readonly Platform[]): string {
   return [...new Set(platforms.map(platform => formatPlatform(normalizePlatform(platform))))].join(', ');
 }
+
+/** The layers that every image gets, whatever its platform. */
+export function layersOfAll(steps: Steps): readonly Layer[] {
+  const ofAll = steps.filter(({ platforms }) => platforms === undefined);
+  return ofAll.flatMap(({ augmentation }) => augmentation.layers.filter(({ platforms }) => platforms === undefined));
+}

@@ -28,3 +28,16 @@ export const layerSourceSchema = z.discriminatedUnion('kind', [...givenSchemas, 
 
 export type LayerSource = z.infer<typeof layerSourceSchema>;
 export type MovedLayerSource = z.infer<typeof movedSchema>;
+
+/** Where its bytes come from: whoever has read them there need not read them again. */
+export function locationOfBytes(source: MovedLayerSource['inner']): string {
+  switch (source.kind) {
+    case 'stored':
+    case 'shelf':
+      return source.kind;
+    case 'url':
+      return source.url;
+    case 'blob':
+      return `${source.registry}/${source.repository}#`;
+  }
+}

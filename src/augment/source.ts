@@ -8,7 +8,7 @@ import type { MovedEntry } from './moved-layer.ts';
 
 /** Fetches what an index or manifest points to; throws RegistryError when it is unavailable. */
 export interface SourceReader {
-  readManifest(descriptor: ContentDescriptor): Promise<Manifest>;
+  readManifest(descriptor: ContentDescriptor & { readonly platform?: Platform | undefined }): Promise<Manifest>;
   readConfig(descriptor: ContentDescriptor): Promise<Uint8Array>;
 }
 
@@ -45,4 +45,17 @@ export interface MovedLayer {
 /** Attestations are listed under this platform, so that no client runs them. */
 export function isUnknownPlatform({ os, architecture }: Platform): boolean {
   return os === 'unknown' && architecture === 'unknown';
+}
+
+/** Calls `onImage` with each image that is read, before its config is, unless its index says that it is not one of Linux. */
+export function onEachImage(reader: SourceReader, onImage: (image: ImageManifest) => void): SourceReader {
+  return {
+    ...reader,
+    async readManifest(descriptor) {
+      const manifest = await reader.readManifest(descriptor);
+      const { os = 'linux' } = descriptor.platform ?? {};
+      if (manifest.kind === 'image' && os === 'linux') onImage(manifest);
+      return manifest;
+    },
+  };
 }

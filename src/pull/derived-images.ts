@@ -1,13 +1,13 @@
 // Pulls of plain and augmented images: every entry point uses this one path.
 import { type Augmented, augment, type Document } from '../augment/augment.ts';
-import { type Augmentation, augmentationKey, type Steps, stepsKey } from '../augment/augmentation.ts';
+import { type Augmentation, augmentationKey, layersOfAll, type Steps, stepsKey } from '../augment/augmentation.ts';
 import type { LayerSource } from '../augment/layer-source.ts';
 import { createProvenance, type Provenance } from '../augment/provenance.ts';
-import type { PlaceOnImage } from '../augment/source.ts';
+import { onEachImage, type PlaceOnImage, type SourceReader } from '../augment/source.ts';
 import { createSingleFlight } from '../cache/read-through/single-flight.ts';
 import type { Memory } from '../memory.ts';
 import type { Digest } from '../oci/digest.ts';
-import type { PlaceLayers } from './layers/placing.ts';
+import type { Placing } from './layers/placing.ts';
 import { type Origin, originName } from './origin.ts';
 import { createDocumentLimit, createReader } from './source-reader.ts';
 
@@ -51,7 +51,7 @@ interface CachedImage {
 }
 
 export function createAugmentations(options: {
-  readonly placeLayers: PlaceLayers;
+  readonly placing: Placing;
   readonly memory: Memory;
   /** Called with everything that a cached image was derived from, on each use. */
   readonly onUsed?: (digest: Digest) => void;
@@ -63,7 +63,7 @@ export function createAugmentations(options: {
   readonly onWarning?: (image: string, warning: string) => void;
 }): Augmentations {
   const {
-    placeLayers,
+    placing,
     memory,
     onUsed = () => {},
     onServed = () => {},
@@ -98,13 +98,19 @@ export function createAugmentations(options: {
   async function compute(pull: Derivation, signal: AbortSignal): Promise<CachedImage> {
     const { origin, sourceName, sourceDigest, steps, layerSources, storedLayers } = pull;
     const place: PlaceOnImage = (image, layers) =>
-      placeLayers({ origin, image, layers, layerSources, storedLayers, signal });
+      placing.placeLayers({ origin, image, layers, layerSources, storedLayers, signal });
     const sources = new Set<Digest>();
-    const source = createReader(origin, { onRead: digest => sources.add(digest), signal });
-    const augmented = await documentLimit.run(source, async reader => {
+    const over = new AbortController();
+    const added = { layers: layersOfAll(steps), layerSources, storedLayers };
+    const reading = { ...added, signal: AbortSignal.any([signal, over.signal]) };
+    const source = onEachImage(createReader(origin, { onRead: digest => sources.add(digest), signal }), image => {
+      if (added.layers.length > 0) placing.readAhead(origin, image, reading);
+    });
+    const derive = async (reader: SourceReader) => {
       const manifest = await reader.readManifest({ mediaType: ANY_TYPE, digest: sourceDigest, size: 0 });
       return augment(manifest, steps, { reader, place });
-    });
+    };
+    const augmented = await documentLimit.run(source, derive).finally(() => over.abort());
     for (const warning of augmented.images.flatMap(({ warnings }) => warnings)) onWarning(sourceName, warning);
     const provenance = createProvenance({ name: sourceName, digest: sourceDigest }, augmented, steps);
     const all = [...augmented.documents, ...provenance.flatMap(({ documents }) => documents)];

@@ -126,6 +126,25 @@ describe('a layer over links of the image', () => {
     expect(amd64?.files.get('usr/bin/tool')).toEqual(own('bin/tool'));
   });
 
+  test('is placed by layers that are read while the config of the image is on its way', async () => {
+    const { content, root } = await putImage({ index: false, platforms: ['linux/amd64'] });
+    const raw = (digest: Digest) => content.get(digest)?.raw ?? new Uint8Array();
+    const image = parseManifest(raw(root.digest), mediaTypes.ociManifest, root.digest);
+    if (image.kind !== 'image') throw new Error('an image alone');
+    const { config, layers } = image;
+    const wanted = Promise.withResolvers<void>();
+    app.registry.intercept(({ url = '' }, response) => {
+      if (layers.some(({ digest }) => url.endsWith(digest))) wanted.resolve();
+      if (!url.endsWith(config.digest)) return false;
+      const answer = () => response.writeHead(200, { 'content-length': config.size }).end(raw(config.digest));
+      void wanted.promise.then(answer);
+      return true;
+    });
+    await app.configure({ rules: [await ruleDirectory('bin/tool')] });
+    const [amd64] = await pull();
+    expect(amd64?.files.get('usr/bin/tool')).toEqual(own('bin/tool'));
+  });
+
   test.each(['none', 'gzip', 'zstd'] as const)('comes by a submit, packed as %s', async compression => {
     await putImage();
     const tar = await packTar(LAYER);

@@ -107,14 +107,14 @@ export async function createCopying(
     return answer;
   }
 
-  const { layers, placeLayers } = createPlacedLayers({
+  const { layers, placing } = createPlacedLayers({
     ...{ content, upstreams, origins, onFailed, records, memory },
     stored: createHeldBytes(stored),
   });
   const deps = {
     origins,
     openDestination: createDestinations({ origins, upstreams, hosted }),
-    augmentations: createAugmentations({ memory, placeLayers }),
+    augmentations: createAugmentations({ memory, placing }),
     layers,
   };
   return {

@@ -4,7 +4,7 @@ import type { ContentStore } from '../../src/content/store.ts';
 import { createMemory } from '../../src/memory.ts';
 import { createLayerIndexes } from '../../src/pull/layers/layer-indexes.ts';
 import { createLayers, type LayersDeps } from '../../src/pull/layers/layers.ts';
-import { createPlacing, type PlaceLayers } from '../../src/pull/layers/placing.ts';
+import { createPlacing, type Placing } from '../../src/pull/layers/placing.ts';
 import type { RecordStore } from '../../src/state/store.ts';
 
 const memory = createMemory();
@@ -13,7 +13,10 @@ export const INDEX_LIMITS = { maxUnpackedBytes: 1024 ** 3, maxRatio: 200, maxEnt
 
 export const placeOnImageAsGiven: PlaceOnImage = async (_, layers) => layers.map(layer => ({ layer }));
 
-export const placeLayersAsGiven: PlaceLayers = async ({ layers }) => layers.map(layer => ({ layer }));
+export const placingAsGiven: Placing = {
+  placeLayers: async ({ layers }) => layers.map(layer => ({ layer })),
+  readAhead() {},
+};
 
 /** Layers, and how they are placed. */
 export function createPlacedLayers(
@@ -23,5 +26,5 @@ export function createPlacedLayers(
   const layers = createLayers({ ...deps, limits: INDEX_LIMITS });
   const now = () => new Date();
   const indexes = createLayerIndexes({ memory, records, now, limits: INDEX_LIMITS });
-  return { layers, placeLayers: createPlacing({ memory, indexes, layers, content, records, now, waitMs: 60_000 }) };
+  return { layers, placing: createPlacing({ memory, indexes, layers, content, records, now, waitMs: 60_000 }) };
 }

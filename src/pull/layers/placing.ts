@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { Layer } from '../../augment/augmentation.ts';
 import { createSizedDigester } from '../../augment/layer.ts';
 import { hasDirectories, type LayerIndex } from '../../augment/layer-index.ts';
-import type { LayerSource, MovedLayerSource } from '../../augment/layer-source.ts';
+import { type LayerSource, locationOfBytes, type MovedLayerSource } from '../../augment/layer-source.ts';
 import { createLinkTree } from '../../augment/link-tree.ts';
 import { listMoved } from '../../augment/moved-layer.ts';
 import type { Placement } from '../../augment/placement.ts';
@@ -17,6 +17,7 @@ import type { Memory } from '../../memory.ts';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { type Digest, digestOf, isDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
+import type { ImageManifest } from '../../oci/manifest.ts';
 import { ContentMismatch } from '../../oci/verify.ts';
 import { createCollection } from '../../state/collection.ts';
 import type { RecordStore } from '../../state/store.ts';
@@ -25,22 +26,38 @@ import type { LayerIndexes, PlacedBlob } from './layer-indexes.ts';
 import type { Layers } from './layers.ts';
 
 /** Layers to place on an image of `origin`. */
-interface PlacingRequest {
+interface PlacingRequest extends AddedLayers {
   readonly origin: Origin;
   readonly image: SourceImage;
+  /** Aborts when all callers have left. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface AddedLayers {
   readonly layers: readonly Layer[];
   readonly layerSources: readonly LayerSource[];
   /** The bytes of `stored` layers that are not stored yet. */
   readonly storedLayers?: ReadonlyMap<Digest, Uint8Array> | undefined;
-  /** Aborts when all callers have left. */
-  readonly signal?: AbortSignal | undefined;
+}
+
+interface ReadAhead extends AddedLayers {
+  readonly signal: AbortSignal;
+}
+
+export interface Placing {
+  readonly placeLayers: PlaceLayers;
+  /**
+   * Begins to read what placing these layers on this image will need, and stops when the signal aborts. What fails is left to the placing to
+   * report.
+   */
+  readAhead(origin: Origin, image: Pick<ImageManifest, 'layers'>, added: ReadAhead): void;
 }
 
 /**
  * The layers as placed, in order. Throws MANIFEST_INVALID where the links cannot be determined or are broken, UNAVAILABLE where determining
  * them takes too long: it continues in the background, and a retry finds the result.
  */
-export type PlaceLayers = (request: PlacingRequest) => Promise<readonly PlacedLayer[]>;
+type PlaceLayers = (request: PlacingRequest) => Promise<readonly PlacedLayer[]>;
 
 interface Plan {
   readonly placement: Placement;
@@ -70,7 +87,7 @@ export function createPlacing(deps: {
   readonly waitMs: number;
   /** Called for an image whose links take long to determine. */
   readonly onSlow?: (image: string) => void;
-}): PlaceLayers {
+}): Placing {
   const { indexes, layers, content, records, memory, now, waitMs, onSlow = () => {} } = deps;
   const plans = memory.openCache<Plans>();
   const movedLayers = createCollection({ store: records, name: 'moved-layer', schema: movedSchema });
@@ -88,14 +105,14 @@ export function createPlacing(deps: {
 
   async function findPlans(request: PlacingRequest): Promise<Plans> {
     const { origin, image } = request;
-    const own = request.layers.map(layer => blobOf(layer.digest, request));
+    const own = blobsOf(request);
     const base = image.manifest.layers.map(({ digest }) => digest);
     const key = JSON.stringify([locationOf(origin), base, own.map(({ digest, location }) => [digest, location])]);
     const known = plans.get(key);
     if (known) return known;
     const added = await Promise.all(own.map(layer => readAdded(layer, request.signal)));
     // Entries in the root are below no link.
-    const found = added.some(hasDirectories) ? await plan(added, await readBase(request)) : [];
+    const found = added.some(hasDirectories) ? await plan(added, await readBase(origin, image.manifest, request)) : [];
     plans.set(key, found);
     return found;
   }
@@ -106,8 +123,12 @@ export function createPlacing(deps: {
     });
   }
 
-  function readBase({ origin, image: { manifest }, signal }: PlacingRequest): Promise<readonly LayerIndex[]> {
-    return Promise.all(manifest.layers.map(descriptor => readBaseLayer(origin, descriptor, signal)));
+  function readBase(
+    origin: Origin,
+    { layers }: Pick<ImageManifest, 'layers'>,
+    { signal }: Pick<PlacingRequest, 'signal'>,
+  ): Promise<readonly LayerIndex[]> {
+    return Promise.all(layers.map(descriptor => readBaseLayer(origin, descriptor, signal)));
   }
 
   async function readBaseLayer(
@@ -165,21 +186,33 @@ export function createPlacing(deps: {
     return { digest: digester.digest(), size: digester.size };
   }
 
-  function blobOf(digest: Digest, { layerSources, storedLayers }: PlacingRequest): PlacedBlob {
+  function blobsOf(added: AddedLayers): readonly PlacedBlob[] {
+    return added.layers.map(({ digest }) => blobOf(digest, added));
+  }
+
+  function blobOf(digest: Digest, { layerSources, storedLayers }: AddedLayers): PlacedBlob {
     const source = requireSource(layerSources, digest);
     const stored = source.kind === 'stored' ? storedLayers?.get(digest) : undefined;
     return {
-      ...{ digest, location: locationOfSource(source) },
+      ...{ digest, location: locationOfBytes(source) },
       open: async () => (stored ? bytesBlob(stored) : await layers.get(source)).open(),
     };
   }
 
-  return async request => {
-    // Windows links are of another kind, and in another place.
-    if (request.layers.length === 0 || request.image.platform.os === 'windows') {
-      return request.layers.map(layer => ({ layer }));
-    }
-    return withinTime(place(request), request);
+  async function readNeeded(origin: Origin, image: Pick<ImageManifest, 'layers'>, request: ReadAhead) {
+    const added = await Promise.all(blobsOf(request).map(layer => readAdded(layer, request.signal)));
+    if (added.some(hasDirectories)) await readBase(origin, image, request);
+  }
+
+  return {
+    async placeLayers(request) {
+      // Windows links are of another kind, and in another place.
+      if (request.layers.length === 0 || request.image.platform.os === 'windows') {
+        return request.layers.map(layer => ({ layer }));
+      }
+      return withinTime(place(request), request);
+    },
+    readAhead: (...request) => void readNeeded(...request).catch(() => {}),
   };
 
   async function withinTime<T>(work: Promise<T>, { origin, image }: PlacingRequest): Promise<T> {
@@ -220,18 +253,6 @@ function requireSource(sources: readonly LayerSource[], digest: Digest): BasicSo
 
 function locationOf({ registry, repository }: Origin): string {
   return `${registry.name}/${repository}#${registry.scope ?? ''}`;
-}
-
-function locationOfSource(source: BasicSource): string {
-  switch (source.kind) {
-    case 'stored':
-    case 'shelf':
-      return source.kind;
-    case 'url':
-      return source.url;
-    case 'blob':
-      return `${source.registry}/${source.repository}#`;
-  }
 }
 
 function explainBase(error: unknown, digest: Digest): unknown {

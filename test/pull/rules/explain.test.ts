@@ -15,7 +15,7 @@ import { type Explanation, explanationSchema } from '../../../src/rules/explanat
 import { createRuleSet } from '../../../src/rules/rule-set.ts';
 import type { DescribedLayer, RuleLayer, RuleOptions } from '../../../src/rules/rules.ts';
 import { type GeneratedImage, generateImage, type ImageOptions } from '../../support/images.ts';
-import { placeLayersAsGiven } from '../../support/placing.ts';
+import { placingAsGiven } from '../../support/placing.ts';
 
 const memory = createMemory();
 
@@ -216,7 +216,7 @@ function createFixture({ rules, image: options, derivation }: FixtureOptions) {
   const content = new Map(image.content);
   const tags = new Map<string, Digest>([['1', image.root.digest]]);
   const origin = { registry: createRegistry(content, tags), repository: 'org/app' };
-  const augmentations = createAugmentations({ memory, placeLayers: placeLayersAsGiven });
+  const augmentations = createAugmentations({ memory, placing: placingAsGiven });
   const state = createRuleSet({ rules, getLayers, attestations: 'drop' });
   const explain = createExplain({
     origins: { locate: () => origin },

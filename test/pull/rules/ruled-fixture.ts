@@ -137,7 +137,7 @@ export async function createRuledFixture(): Promise<RuledFixture> {
       await write();
     };
     const stored = createHeldBytes(new Map([[LAYER_DIGEST, LAYER]]));
-    const { layers, placeLayers } = createPlacedLayers({
+    const { layers, placing } = createPlacedLayers({
       ...{ content, upstreams, origins, stored, onFailed, memory },
       records: store,
     });
@@ -154,7 +154,7 @@ export async function createRuledFixture(): Promise<RuledFixture> {
         keepMs: 86_400_000 * 90,
         leaseRuleLayers: async () => {},
       }),
-      augmentations: countWork(createAugmentations({ memory, placeLayers })),
+      augmentations: countWork(createAugmentations({ memory, placing })),
       layers,
     });
     return { upstreams, content, withRules, plain: origins.locateName('lab/library/app').registry };
