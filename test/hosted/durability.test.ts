@@ -19,6 +19,9 @@ const traceSchema = z.object({
   ),
 });
 
+/** Not held in memory until it is whole. */
+const LARGE = 'x'.repeat(600_000);
+
 let folder: string;
 
 beforeEach(async () => {
@@ -78,25 +81,31 @@ async function trace(work: (url: string) => Promise<void>): Promise<Traced> {
 }
 
 test('bytes are synced before their rename, and the directory after it, for blobs and manifests', async () => {
-  const [blob, index] = [makeContent('a blob', ''), makeIndex([])];
+  const [blob, large, index] = [makeContent('a blob', ''), makeContent(LARGE, ''), makeIndex([])];
   const { done, sources, synced } = await trace(async url => {
     const repository = `${url}/v2/local/app`;
     const pushed = [
       await fetch(`${repository}/blobs/uploads/?digest=${blob.digest}`, { method: 'POST', body: 'a blob' }),
+      await fetch(`${repository}/blobs/uploads/?digest=${large.digest}`, { method: 'POST', body: LARGE }),
       await fetch(`${repository}/manifests/1`, {
         method: 'PUT',
         headers: { 'Content-Type': index.mediaType },
         body: index.raw.toString(),
       }),
     ];
-    expect(pushed.map(({ status }) => status)).toEqual([201, 201]);
+    expect(pushed.map(({ status }) => status)).toEqual([201, 201, 201]);
   });
-  for (const { digest } of [blob, index]) {
-    const hex = digest.slice('sha256:'.length);
+  for (const { digest } of [blob, large, index]) {
+    const hex = hexOf(digest);
     const at = done.indexOf(hex);
     // Of the folder that was made for them, then the rename, then of the folder that has them now.
     expect(done.slice(at - 1, at + 2)).toEqual(['fsync', hex, 'fsync']);
-    // Of the bytes: a write to this file ends when they are on the disk.
-    expect(synced).toContain(sources.get(hex));
+    // Of the bytes: a write of few ends when they are on the disk.
+    if (digest === large.digest) expect(done.slice(done.indexOf(hexOf(blob.digest)), at)).toContain('fdatasync');
+    else expect(synced).toContain(sources.get(hex));
   }
 });
+
+function hexOf(digest: string): string {
+  return digest.slice('sha256:'.length);
+}
