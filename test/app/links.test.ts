@@ -12,6 +12,7 @@ import { packTar, type TarFile } from '../support/build-images.ts';
 import { type FileTree, layOver, readTarFiles } from '../support/file-tree.ts';
 import { type ImageOptions, pack } from '../support/images.ts';
 import { checkImage } from '../support/oracle.ts';
+import { countRecords } from './records.ts';
 
 const NAME = 'lab/library/app';
 const PLATFORMS = ['linux/amd64', 'linux/arm64'];
@@ -252,6 +253,8 @@ describe('the layers of the image', () => {
     expect(blobs()).toHaveLength(2);
     await Promise.all([submit('bin/tool'), submit('bin/other')]);
     expect(blobs()).toHaveLength(2 + 3);
+    // What was read of these and of the three on top of them is recorded in the background.
+    await expect.poll(() => countRecords(app, 'layer-index')).toBe(3 + 3);
     await app.restart('data');
     await rm(join(app.directory, 'data/content'), { recursive: true, force: true });
     await submit('bin/third');

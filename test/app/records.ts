@@ -22,6 +22,14 @@ export function editRecords(
   database.close();
 }
 
+/** How many there are in a collection. */
+export function countRecords({ directory }: TestApp, collection: string): number {
+  const database = new DatabaseSync(join(directory, 'data/records.db'), { timeout: 5_000 });
+  const row = database.prepare('SELECT count(*) AS count FROM records WHERE collection = ?').get(collection);
+  database.close();
+  return Number(row?.count);
+}
+
 /** All bytes of the files that hold the records. */
 export async function readRecords({ directory }: TestApp): Promise<Buffer> {
   const files = ['records.db', 'records.db-wal'].map(file => readFile(join(directory, 'data', file)));
