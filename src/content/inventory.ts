@@ -1,8 +1,9 @@
-// Lists all content of a disk store, to find what is unneeded or damaged.
+// Lists all content of a disk store, or of a bucket, to find what is unneeded or damaged.
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../oci/digest.ts';
 import { createBlobFiles, orAbsent } from './blob-files.ts';
+import type { Bucket } from './bucket.ts';
 import { createDiskStore, type DiskStore, type DiskStoreOptions } from './disk.ts';
 import type { ContentStore } from './store.ts';
 
@@ -93,4 +94,35 @@ async function listFolder(
 async function listPart(directory: string, hex: string): Promise<readonly Digest[]> {
   const found = await Promise.all(ALGORITHMS.map(algorithm => orAbsent(listFolder(directory, algorithm, hex))));
   return found.flatMap(digests => digests ?? []).sort();
+}
+
+/** In a bucket, as on disk: `<folder>/blobs/<algorithm>/<2 hex>/<hex>`. */
+export function bucketKey(folder: string, digest: Digest): string {
+  const hex = digestHex(digest);
+  return `${folder}/blobs/${digestAlgorithm(digest)}/${hex.slice(0, 2)}/${hex}`;
+}
+
+export function createBucketInventory(bucket: Pick<Bucket, 'find' | 'list'>, folder: string): Inventory {
+  async function* list(prefix: string): AsyncGenerator<Digest> {
+    for await (const { key } of bucket.list(prefix)) {
+      const [, algorithm = '', , hex = ''] = key.slice(folder.length + 1).split('/');
+      const digest = `${algorithm}:${hex}`;
+      if (isDigest(digest) && bucketKey(folder, digest) === key) yield digest;
+    }
+  }
+
+  return {
+    async *list() {
+      for (const algorithm of ALGORITHMS) yield* list(`${folder}/blobs/${algorithm}/`);
+    },
+    listBeside(digest) {
+      const key = bucketKey(folder, digest);
+      return Array.fromAsync(list(key.slice(0, key.lastIndexOf('/') + 1)));
+    },
+    async listPart(hex) {
+      const parts = ALGORITHMS.map(algorithm => Array.fromAsync(list(`${folder}/blobs/${algorithm}/${hex}/`)));
+      return (await Promise.all(parts)).flat().sort();
+    },
+    findStoredAt: async digest => (await bucket.find(bucketKey(folder, digest)))?.storedAt,
+  };
 }

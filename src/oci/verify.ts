@@ -22,10 +22,18 @@ export interface Verifier {
   finish(): void;
 }
 
-export function createVerifier(expected: Expected): Verifier {
+/** `onWrong` is called with the error before it is thrown. */
+export function createVerifier(expected: Expected, onWrong: (error: ContentMismatch) => void = () => {}): Verifier {
   const algorithm = digestAlgorithm(expected.digest);
   const hash = createHash(algorithm);
   let size = 0;
+
+  function refuse(reason: string): never {
+    const error = new ContentMismatch(`${expected.digest}: ${reason}`);
+    onWrong(error);
+    throw error;
+  }
+
   return {
     get size() {
       return size;
@@ -33,17 +41,17 @@ export function createVerifier(expected: Expected): Verifier {
     update(chunk) {
       size += chunk.byteLength;
       if (expected.size !== undefined && size > expected.size) {
-        throw new ContentMismatch(`${expected.digest}: more than the expected ${expected.size} bytes`);
+        refuse(`more than the expected ${expected.size} bytes`);
       }
       hash.update(chunk);
     },
     finish() {
       if (expected.size !== undefined && size !== expected.size) {
-        throw new ContentMismatch(`${expected.digest}: ${size} bytes instead of the expected ${expected.size}`);
+        refuse(`${size} bytes instead of the expected ${expected.size}`);
       }
       const actual = encodeDigest(algorithm, hash);
       if (actual !== expected.digest) {
-        throw new ContentMismatch(`${expected.digest}: the bytes have digest ${actual}`);
+        refuse(`the bytes have digest ${actual}`);
       }
     },
   };

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { inspect } from 'node:util';
 import { CreateMultipartUploadCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { type BucketStore, createBucketStore } from '../../src/cache/read-through/bucket-store.ts';
+import { type BucketStore, createBucketStore, type Damages } from '../../src/cache/read-through/bucket-store.ts';
 import { type Bucket, type BucketOptions, openBucket } from '../../src/content/bucket.ts';
 import { retryDelay } from '../../src/content/bucket-fault.ts';
 import type { ContentStore } from '../../src/content/store.ts';
@@ -15,6 +15,7 @@ import type { Damage } from '../../src/content/verification.ts';
 import { createMemory } from '../../src/memory.ts';
 import { type Digest, digestHex, digestOf, parseDigest } from '../../src/oci/digest.ts';
 import { ContentMismatch } from '../../src/oci/verify.ts';
+import { RecordStoreAway } from '../../src/state/store.ts';
 import { type BudgetPlace, openPlace } from '../cache/eviction/fixture.ts';
 import { contentStoreContract } from '../contract/content-store.ts';
 import { findMissingTools } from './support/clients.ts';
@@ -57,7 +58,10 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
     fileOf(digest: Digest): string;
   }
 
-  async function open(prefix = `test-${prefixes++}/`, directory?: string): Promise<Place> {
+  async function open(
+    prefix = `test-${prefixes++}/`,
+    { directory, damages: found }: { readonly directory?: string; readonly damages?: Damages | undefined } = {},
+  ): Promise<Place> {
     // A busy machine may take longer than a moment from a transfer's beginning to its first reader.
     const place = await openPlace(
       directory === undefined ? { unread: { graceMs: 30_000, finishMs: 60_000 } } : { directory },
@@ -66,7 +70,7 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
     const damages: Damage[] = [];
     const content = createBucketStore({
       ...{ bucket, folder: 'hosted', cache: place.store, memory: createMemory() },
-      onDamaged: damage => damages.push(damage),
+      ...{ damages: found, onDamaged: damage => damages.push(damage) },
       onFailed() {},
     });
     const fileOf = (digest: Digest) => {
@@ -76,8 +80,8 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
     return { ...place, bucket, content, damages, fileOf };
   }
 
-  async function use(prefix?: string): Promise<Place> {
-    const place = await open(prefix);
+  async function use(prefix?: string, found?: Damages): Promise<Place> {
+    const place = await open(prefix, { damages: found });
     onTestFinished(async () => {
       place.bucket.close();
       await place.close();
@@ -95,7 +99,7 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
       let place: Place | undefined;
       return {
         async open(): Promise<ContentStore> {
-          place = await open(prefix, directory);
+          place = await open(prefix, { directory });
           const { content, store, bucket } = place;
           const forget = async () => {
             const digests = isForgetful ? await place?.inventory() : [];
@@ -218,6 +222,22 @@ describe.skipIf(missing)(`an S3 service${missing ? ` (${missing})` : ''}`, () =>
     await store(place);
     expect(digestOf(await readFile(place.fileOf(digest)))).toBe(digest);
     expect(await place.content.find(digest)).toBeDefined();
+  });
+
+  test('reports damage that is found past a disk that takes nothing, though the records are away', async () => {
+    const prefix = `damaged-past-${prefixes++}/`;
+    const before = await use(prefix);
+    await store(before);
+    await writeFile(before.fileOf(digest), Buffer.alloc(bytes.byteLength));
+    const records = {
+      has: async () => false,
+      add: () => Promise.reject(new RecordStoreAway('away')),
+      async remove() {},
+    };
+    const place = await use(prefix, records);
+    await rm(join(place.directory, 'ingest'), { recursive: true });
+    await expect(read(await place.content.open(digest))).rejects.toBeInstanceOf(ContentMismatch);
+    await expect.poll(() => place.damages[0]).toMatchObject({ digest, size: bytes.byteLength });
   });
 
   test('lists all content, page by page, and what lies beside a digest', async () => {

@@ -5,7 +5,7 @@ import { stat } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import { type Bucket, MAX_COPY_BYTES } from '../../content/bucket.ts';
 import type { DiskStore } from '../../content/disk.ts';
-import type { Inventory } from '../../content/inventory.ts';
+import { bucketKey, createBucketInventory, type Inventory } from '../../content/inventory.ts';
 import {
   type ContentStore,
   ContentTooLarge,
@@ -16,7 +16,7 @@ import {
 import type { Damage } from '../../content/verification.ts';
 import type { Memory } from '../../memory.ts';
 import type { ByteRange } from '../../oci/bytes.ts';
-import { type Digest, digestAlgorithm, digestHex, digestOf, isDigest } from '../../oci/digest.ts';
+import { type Digest, digestOf } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { ContentMismatch, createVerifier } from '../../oci/verify.ts';
 import type { CountedStore } from '../eviction/counted-store.ts';
@@ -71,14 +71,14 @@ export interface Damages {
 /** How long the existence of content is cached, in case others delete objects. */
 const KNOWN_MS = 600_000;
 const MAX_DAMAGED = 1_000;
-const ALGORITHMS = ['sha256', 'sha512'] as const;
 
 /** Neither the bucket nor the cache is closed with it. */
 export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: BucketStoreDeps): BucketStore {
   const { damages = createDamages(), hold = async () => {} } = hooks;
   const known = memory.openCache<{ readonly size: number; readonly until: number }>();
   const transfers = createTransfers({ content: cache, onFailed: (digest, error) => void noteFailed(digest, error) });
-  const keyOf = (digest: Digest) => keyIn(folder, digest);
+  const verifying = new Set<Digest>();
+  const keyOf = (digest: Digest) => bucketKey(folder, digest);
   const uploads = `${folder}/uploads/`;
 
   async function find(digest: Digest): Promise<{ readonly size: number } | undefined> {
@@ -102,16 +102,20 @@ export function createBucketStore({ bucket, folder, cache, memory, ...hooks }: B
   /** Never rejects. The bytes may also have changed in transit. */
   async function noteFailed(digest: Digest, error: unknown): Promise<void> {
     hooks.onFailed(digest, error);
-    if (error instanceof ContentMismatch) await verify(digest).catch(() => {});
+    if (!(error instanceof ContentMismatch) || verifying.has(digest)) return;
+    // Where the disk takes nothing, each reader has a transfer of its own.
+    verifying.add(digest);
+    if (!(await damages.has(digest).catch(() => false))) await verify(digest).catch(() => {});
+    verifying.delete(digest);
   }
 
   const verify: DiskStore['verify'] = async (digest, options) => {
     const verified = await readWhole(digest, options);
     if (!verified || verified.isIntact) return verified;
-    await damages.add(digest);
     known.delete(digest);
     const reason = 'the object in the bucket has other bytes than its digest says';
     hooks.onDamaged({ digest, size: verified.size, reason, setAside: undefined });
+    await damages.add(digest);
     return verified;
   };
 
@@ -246,36 +250,6 @@ class ObjectAbsent extends RegistryError {
   constructor(digest: Digest) {
     super('BLOB_UNKNOWN', `the content ${digest} is not stored any more`);
   }
-}
-
-function keyIn(folder: string, digest: Digest): string {
-  const hex = digestHex(digest);
-  return `${folder}/blobs/${digestAlgorithm(digest)}/${hex.slice(0, 2)}/${hex}`;
-}
-
-function createBucketInventory(bucket: Bucket, folder: string): Inventory {
-  async function* list(prefix: string): AsyncGenerator<Digest> {
-    for await (const { key } of bucket.list(prefix)) {
-      const [, algorithm = '', , hex = ''] = key.slice(folder.length + 1).split('/');
-      const digest = `${algorithm}:${hex}`;
-      if (isDigest(digest) && keyIn(folder, digest) === key) yield digest;
-    }
-  }
-
-  return {
-    async *list() {
-      for (const algorithm of ALGORITHMS) yield* list(`${folder}/blobs/${algorithm}/`);
-    },
-    listBeside(digest) {
-      const key = keyIn(folder, digest);
-      return Array.fromAsync(list(key.slice(0, key.lastIndexOf('/') + 1)));
-    },
-    async listPart(hex) {
-      const parts = ALGORITHMS.map(algorithm => Array.fromAsync(list(`${folder}/blobs/${algorithm}/${hex}/`)));
-      return (await Promise.all(parts)).flat().sort();
-    },
-    findStoredAt: async digest => (await bucket.find(keyIn(folder, digest)))?.storedAt,
-  };
 }
 
 /** The failure of the bucket, in place of that of the store that was to have the bytes as well. */

@@ -105,7 +105,8 @@ export function createTransfers({ content, onFailed, onWrongPart = () => {} }: T
     return blob;
 
     async function pass(range?: ByteRange): Promise<ReadableStream<Uint8Array>> {
-      return passThrough((await openBody()).body, expected, range);
+      const { body } = await openBody();
+      return passThrough(body, expected, { range, onWrong: error => onFailed(digest, error) });
     }
 
     async function open(range?: ByteRange): Promise<ReadableStream<Uint8Array>> {
@@ -260,14 +261,14 @@ function passPart(
 
 /**
  * The body, or a range of it, for which all of it is read too. The last chunk is held back until everything is verified; ContentMismatch
- * breaks the stream. The caller reads it to its end or cancels it, which cancels the body.
+ * breaks the stream, after `onWrong` was called with it. The caller reads it to its end or cancels it, which cancels the body.
  */
 export function passThrough(
   body: ReadableStream<Uint8Array>,
   expected: Expected,
-  range?: ByteRange,
+  { range, onWrong }: { readonly range?: ByteRange | undefined; readonly onWrong?: (error: unknown) => void } = {},
 ): ReadableStream<Uint8Array> {
-  const verifier = createVerifier(expected);
+  const verifier = createVerifier(expected, onWrong);
   const { start, end } = range ?? { start: 0, end: Number.POSITIVE_INFINITY };
   let pending: Uint8Array | undefined;
   return body.pipeThrough(

@@ -13,7 +13,7 @@ test.each([
   ['a part across chunks', { start: 2, end: 6 }, '23456'],
   ['the last byte', { start: 9, end: 9 }, '9'],
 ])('gives %s', async (_, range, text) => {
-  expect(await new Response(passThrough(bodyOf(bytes), expected, range)).text()).toBe(text);
+  expect(await new Response(passThrough(bodyOf(bytes), expected, { range })).text()).toBe(text);
 });
 
 test.each([
@@ -24,7 +24,7 @@ test.each([
   for (const range of [undefined, { start: 0, end: 1 }]) {
     let received = 0;
     const read = async () => {
-      for await (const chunk of passThrough(bodyOf(lie), expected, range)) received += chunk.byteLength;
+      for await (const chunk of passThrough(bodyOf(lie), expected, { range })) received += chunk.byteLength;
     };
     await expect(read()).rejects.toBeInstanceOf(ContentMismatch);
     expect(received).toBeLessThan(range ? 2 : lie.length);
