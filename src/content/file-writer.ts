@@ -13,6 +13,8 @@ interface FileWriter {
 }
 
 const MAX_WAITING_BYTES = 1024 * 1024;
+/** Each takes memory besides its bytes, which may be few. */
+const MAX_WAITING_CHUNKS = 4096;
 
 export function createFileWriter(
   file: FileHandle,
@@ -82,7 +84,7 @@ export function createFileWriter(
       waiting.push(chunk);
       waitingBytes += chunk.byteLength;
       writing ??= start();
-      if (hasFailed || waitingBytes >= maxWaitingBytes) await writing;
+      if (hasFailed || waitingBytes >= maxWaitingBytes || waiting.length >= MAX_WAITING_CHUNKS) await writing;
       if (hasFailed) await syncing;
     },
     async flush() {

@@ -34,3 +34,28 @@ export function joinBytes(chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer
   }
   return joined;
 }
+
+/** Pieces of a body in memory, which are joined at its end. */
+interface Pieces {
+  add(piece: Uint8Array): void;
+  /** All of them so far. */
+  join(): Uint8Array<ArrayBuffer>;
+}
+
+/** So many are joined as they come. */
+const MAX_RECENT = 256;
+
+/** A sender may choose to send single bytes, and each piece takes hundreds besides its own: many small ones are joined as they come. */
+export function createPieces(): Pieces {
+  const joined: Uint8Array[] = [];
+  let recent: Uint8Array[] = [];
+  return {
+    add(piece) {
+      recent.push(piece);
+      if (recent.length < MAX_RECENT) return;
+      joined.push(joinBytes(recent));
+      recent = [];
+    },
+    join: () => joinBytes([...joined, ...recent]),
+  };
+}

@@ -1,7 +1,7 @@
 // Turns an upstream's failure into a RegistryError, without secrets, query strings or the upstream's own words.
 import { type Dispatcher, errors } from 'undici';
 import { z } from 'zod';
-import { joinBytes } from '../oci/bytes.ts';
+import { createPieces } from '../oci/bytes.ts';
 import { type ErrorCode, isErrorCode, RegistryError } from '../oci/errors.ts';
 import { parseJson } from '../oci/json.ts';
 import { ForbiddenAddress } from './transport/connector.ts';
@@ -160,14 +160,14 @@ export class TooLong extends Error {
 
 /** The whole body. Throws TooLong for more than `maxBytes`, after dropping the connection. */
 export async function readLimited(body: AsyncIterable<Uint8Array>, maxBytes: number): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
+  const pieces = createPieces();
   let size = 0;
-  for await (const chunk of body) {
-    size += chunk.byteLength;
+  for await (const piece of body) {
+    size += piece.byteLength;
     if (size > maxBytes) throw new TooLong(`more than ${maxBytes} bytes`);
-    chunks.push(chunk);
+    pieces.add(piece);
   }
-  return joinBytes(chunks);
+  return pieces.join();
 }
 
 /** Whether the other side was silent for too long. */

@@ -1,10 +1,13 @@
 // Bytes that are kept hold no more memory than they have.
+import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { request } from 'undici';
 import { expect, test } from 'vitest';
-import { joinBytes } from '../../src/oci/bytes.ts';
+import { createPieces, joinBytes } from '../../src/oci/bytes.ts';
 import { readLimited } from '../../src/upstream/failure.ts';
 
 test('chunks are joined in their order, in memory of their own', () => {
@@ -25,4 +28,21 @@ test('a small body of an upstream does not keep what its socket was read into', 
   const bytes = await readLimited(body, 1024);
   expect([Buffer.from(bytes).toString(), bytes.buffer.byteLength]).toEqual(['{"schemaVersion":2}', 19]);
   server.close();
+});
+
+test('pieces of a byte each are joined in their order, and take little memory until then', () => {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage: () => void = runInNewContext('gc');
+  const usedBytes = () => {
+    collectGarbage();
+    const { heapUsed, external } = process.memoryUsage();
+    return heapUsed + external;
+  };
+  const body = randomBytes(500_000);
+  const before = usedBytes();
+  const pieces = createPieces();
+  for (let at = 0; at < body.length; at += 1) pieces.add(body.subarray(at, at + 1));
+  // Each by itself they take more than 50 MB.
+  expect(usedBytes() - before).toBeLessThan(20_000_000);
+  expect(Buffer.compare(pieces.join(), body)).toBe(0);
 });

@@ -4,7 +4,7 @@ import { type Context, Hono } from 'hono';
 import type { BudgetShare, ByteBudget } from '../../augment/budget.ts';
 import type { HostedRepositories } from '../../hosted/repositories.ts';
 import type { Chunk, UploadStatus } from '../../hosted/repository/uploads.ts';
-import { type ByteRange, joinBytes } from '../../oci/bytes.ts';
+import { type ByteRange, createPieces } from '../../oci/bytes.ts';
 import { type Digest, digestAlgorithm, isDigestAlgorithm, parseDigest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { MAX_MANIFEST_BYTES } from '../../oci/manifest.ts';
@@ -186,19 +186,19 @@ const MAX_REFUSED_BYTES = 64 * 1024 * 1024;
  */
 async function readBody(c: Context, maxBytes: number, share: BudgetShare): Promise<Uint8Array> {
   if (Number(c.req.header('Content-Length') ?? 0) > MAX_REFUSED_BYTES) throw tooLarge(maxBytes);
-  const chunks: Uint8Array[] = [];
+  let pieces = createPieces();
   let refused: RegistryError | undefined;
   let size = 0;
   for await (const chunk of bodyOf(c) ?? []) {
     size += chunk.byteLength;
     if (size <= maxBytes) refused ??= takeShare(share, chunk.byteLength);
-    if (refused || size > maxBytes) chunks.length = 0;
-    else chunks.push(chunk);
+    if (refused || size > maxBytes) pieces = createPieces();
+    else pieces.add(chunk);
     if (size > MAX_REFUSED_BYTES) break;
   }
   if (size > maxBytes) throw tooLarge(maxBytes);
   if (refused) throw refused;
-  return joinBytes(chunks);
+  return pieces.join();
 }
 
 function tooLarge(maxBytes: number): RegistryError {

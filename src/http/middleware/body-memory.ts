@@ -125,6 +125,8 @@ export function takeShare(share: BudgetShare, bytes: number): RegistryError | un
 
 /** How much may wait for its reader; then the socket is not read until all of it is taken. */
 const MAX_UNREAD_BYTES = 256 * 1024;
+/** A piece counts with this at least: a client may send single bytes. */
+const MIN_PIECE_BYTES = 256;
 
 /**
  * The pieces of a request body as Node received them: through web streams each would pass three queues, with a dozen promises. Throws where
@@ -139,7 +141,7 @@ export async function* readIncoming(incoming: IncomingMessage): AsyncGenerator<U
 
   const onData = (piece: Uint8Array) => {
     waiting.push(piece);
-    waitingBytes += piece.byteLength;
+    waitingBytes += Math.max(piece.byteLength, MIN_PIECE_BYTES);
     if (waitingBytes >= MAX_UNREAD_BYTES) incoming.pause();
     changed.resolve();
   };

@@ -2,7 +2,7 @@
 import type { Context } from 'hono';
 import { z } from 'zod';
 import type { BudgetShare, ByteBudget } from '../../augment/budget.ts';
-import { joinBytes } from '../../oci/bytes.ts';
+import { createPieces } from '../../oci/bytes.ts';
 import type { RegistryError } from '../../oci/errors.ts';
 import { InvalidJson, parseJson } from '../../oci/json.ts';
 import { ApiError } from '../../submit/errors.ts';
@@ -79,7 +79,7 @@ export function describeFault(error: z.ZodError): string {
 
 async function read(c: Context, maxBytes: number, share: BudgetShare): Promise<Uint8Array> {
   if (Number(c.req.header('Content-Length') ?? 0) > maxBytes) throw tooLarge(maxBytes);
-  const chunks: Uint8Array[] = [];
+  let pieces = createPieces();
   let refused: RegistryError | undefined;
   let size = 0;
   for await (const chunk of c.req.raw.body ?? []) {
@@ -87,11 +87,11 @@ async function read(c: Context, maxBytes: number, share: BudgetShare): Promise<U
     if (size > maxBytes) throw tooLarge(maxBytes);
     refused ??= takeShare(share, chunk.byteLength);
     // Many clients only read a response after sending everything.
-    if (refused) chunks.length = 0;
-    else chunks.push(chunk);
+    if (refused) pieces = createPieces();
+    else pieces.add(chunk);
   }
   if (refused) throw refused;
-  return joinBytes(chunks);
+  return pieces.join();
 }
 
 function parse(raw: Uint8Array): unknown {
