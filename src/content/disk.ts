@@ -98,6 +98,7 @@ export async function createDiskStore(options: DiskStoreOptions): Promise<DiskSt
     try {
       closing.signal.throwIfAborted();
       for (const claim of claims) await claim.ensure();
+      for (const claim of claims) await claim.grow(need.bytes);
       await writeSynced(temporary, [bytes]);
       await files.commit(temporary, digest);
       verification.note(digest, sums.finish());
