@@ -1,8 +1,7 @@
 // Links: the records of a repository's content that a push or mount adds and a removal deletes, all at once. Content is stored once for all
 // repositories, and read only through a link. Everything that writes, apart from linkBlob, is to be called inside `withLock`, with its store.
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { type Digest, parseDigest } from '../oci/digest.ts';
-import { type Change, type Expectation, keysOf, type Lock, RecordConflict, repeatOnConflict } from '../state/store.ts';
+import { type Change, type Expectation, keysOf, repeatOnConflict } from '../state/store.ts';
 import {
   BLOBS,
   type BlobRecord,
@@ -26,7 +25,7 @@ export interface ManifestLink {
 }
 
 /** What links content, before it is written. */
-interface PreparedLink {
+export interface PreparedLink {
   /** What the repository links in addition. */
   readonly bytes: number;
   readonly changes: readonly Change[];
@@ -41,7 +40,7 @@ export async function linkManifest(store: HostedStore, link: ManifestLink, at?: 
   await writeLinks(store, link.repository, [await prepareManifest(store, link, at)]);
 }
 
-async function prepareManifest(store: HostedStore, link: ManifestLink, at = store.now()): Promise<PreparedLink> {
+export async function prepareManifest(store: HostedStore, link: ManifestLink, at = store.now()): Promise<PreparedLink> {
   const { records } = store;
   const { repository, digest, size, document, tags } = link;
   const key = linkKey(repository, digest);
@@ -66,7 +65,11 @@ async function prepareManifest(store: HostedStore, link: ManifestLink, at = stor
 }
 
 /** All of one repository, in one transaction. */
-async function writeLinks(store: HostedStore, repository: string, links: readonly PreparedLink[]): Promise<void> {
+export async function writeLinks(
+  store: HostedStore,
+  repository: string,
+  links: readonly PreparedLink[],
+): Promise<void> {
   const bytes = links.reduce((sum, link) => sum + link.bytes, 0);
   const changes = links.flatMap(link => link.changes);
   const expected = links.flatMap(link => link.expected ?? []);
@@ -257,7 +260,7 @@ async function noteUntagged(
   return manifest ? [records.manifests.putting(key, { ...manifest, untaggedAt: at.toISOString() })] : [];
 }
 
-interface BlobLink {
+export interface BlobLink {
   readonly repository: string;
   readonly digest: Digest;
   readonly size: number;
@@ -294,7 +297,7 @@ export async function linkBlob(
   );
 }
 
-async function prepareBlob(
+export async function prepareBlob(
   { records, now, options }: HostedStore,
   link: BlobLink,
   { at = now(), also = [], expected = [] }: BlobLinkOptions & { readonly at?: Date | undefined },
@@ -317,136 +320,6 @@ async function prepareBlob(
 /** Whether a conflict was about the link of a blob. */
 export function isLink({ collection }: { readonly collection: string }): boolean {
   return collection === BLOBS;
-}
-
-/** Links stored content under the lock of its repository; `lease` is that of the content. */
-export interface Linker {
-  /** `also` is written with the link. */
-  blob(link: BlobLink, options: { readonly also: readonly Change[]; readonly lease: Lock | undefined }): Promise<void>;
-  /** `check` is called once more under the lock: throws where the manifest must not be linked. */
-  manifest(
-    link: ManifestLink,
-    options: { readonly check: () => Promise<void>; readonly lease: Lock | undefined },
-  ): Promise<void>;
-}
-
-type Prepare = (locked: HostedStore) => Promise<PreparedLink>;
-
-interface WaitingLink {
-  readonly prepare: Prepare;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** Of one transaction: above that, what waits is for the next. */
-const MAX_CHANGES = 1_000;
-
-/** What waits for the lock is linked together: a transaction waits for the disk, however much is in it. */
-export function createLinker(store: HostedStore): Linker {
-  const waiting = new Map<string, WaitingLink[]>();
-
-  const linkOne = async (locked: HostedStore, repository: string, prepare: Prepare) =>
-    writeLinks(locked, repository, [await prepare(locked)]);
-
-  /**
-   * Links the first ones that are independent of each other, as they change other records, and returns the rest: what was not written is
-   * prepared again, and must not be each time.
-   */
-  async function linkSome(
-    locked: HostedStore,
-    repository: string,
-    works: readonly WaitingLink[],
-  ): Promise<readonly WaitingLink[]> {
-    const taken: { readonly work: WaitingLink; readonly link: PreparedLink }[] = [];
-    const changed = new Set<string>();
-    let seen = 0;
-    for (const work of works) {
-      const link = await work.prepare(locked).catch(work.reject);
-      const keys = link?.changes.map(({ collection, key }) => `${collection} ${key}`) ?? [];
-      const hasRoom = taken.length === 0 || changed.size + keys.length <= MAX_CHANGES;
-      if (!hasRoom || keys.some(key => changed.has(key))) break;
-      for (const key of keys) changed.add(key);
-      if (link) taken.push({ work, link });
-      seen += 1;
-    }
-    const rest = works.slice(seen);
-    if (taken.length === 0) return rest;
-    try {
-      await writeLinks(
-        locked,
-        repository,
-        taken.map(({ link }) => link),
-      );
-      for (const { work } of taken) work.resolve();
-    } catch (error) {
-      await linkEach(locked, repository, { works: taken.map(({ work }) => work), error });
-    }
-    return rest;
-  }
-
-  /** After the error of all of them: each is for itself. */
-  async function linkEach(
-    locked: HostedStore,
-    repository: string,
-    { works, error }: { readonly works: readonly WaitingLink[]; readonly error: unknown },
-  ): Promise<void> {
-    const isFinal = works.length === 1 && !(error instanceof RecordConflict);
-    for (const { prepare, resolve, reject } of works) {
-      if (isFinal) reject(error);
-      else await repeatOnConflict(isLink, () => linkOne(locked, repository, prepare)).then(resolve, reject);
-    }
-  }
-
-  async function linkWaiting(repository: string): Promise<void> {
-    const take = () => {
-      const works = waiting.get(repository) ?? [];
-      waiting.delete(repository);
-      return works;
-    };
-    await store
-      .withLock(repository, async locked => {
-        let works: readonly WaitingLink[] = take();
-        while (works.length > 0) works = await linkSome(locked, repository, works);
-      })
-      .catch(error => {
-        for (const { reject } of take()) reject(error);
-      });
-  }
-
-  function linkInTurn(repository: string, prepare: Prepare): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    // Another request may write it, and must not be taken for the one that pushed it.
-    const inContext = AsyncLocalStorage.snapshot();
-    const prepareHere: Prepare = async locked => {
-      const link = await inContext(prepare, locked);
-      return { ...link, report: () => inContext(link.report) };
-    };
-    const work = { prepare: prepareHere, resolve, reject };
-    const works = waiting.get(repository);
-    if (works) works.push(work);
-    else {
-      waiting.set(repository, [work]);
-      void linkWaiting(repository);
-    }
-    return promise;
-  }
-
-  return {
-    blob(link, { also, lease }) {
-      // The fence of a lease is of one content alone, and needs no lock.
-      if (lease) return linkBlob(store, link, { also, expected: lease.fence });
-      return linkInTurn(link.repository, locked => prepareBlob(locked, link, { also }));
-    },
-    manifest(link, { check, lease }) {
-      const { repository } = link;
-      const prepare: Prepare = async locked => {
-        await check();
-        return prepareManifest(locked, link);
-      };
-      if (!lease) return linkInTurn(repository, prepare);
-      return store.withLock(repository, locked => linkOne(locked, repository, prepare), lease);
-    },
-  };
 }
 
 /**

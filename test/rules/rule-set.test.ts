@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { InvalidLayer } from '../../src/augment/budget.ts';
 import { digestOf } from '../../src/oci/digest.ts';
 import { RegistryError } from '../../src/oci/errors.ts';
-import { createRemoteLayers } from '../../src/rules/layers/remote-layers.ts';
+import { createRemoteLayers } from '../../src/rules/reload/open-rules.ts';
 import { createRuleSet, type GetLayers } from '../../src/rules/rule-set.ts';
 import type { DescribedLayer, RuleOptions } from '../../src/rules/rules.ts';
 

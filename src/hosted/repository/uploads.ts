@@ -7,7 +7,7 @@ import { RegistryError } from '../../oci/errors.ts';
 import { parseRepository } from '../../oci/reference.ts';
 import { ContentMismatch } from '../../oci/verify.ts';
 import { RecordConflict, RecordStoreAway, RecordStoreBusy } from '../../state/store.ts';
-import type { Linker } from '../links.ts';
+import type { Linker } from '../linker.ts';
 import { type HostedStore, refuseFullDisk } from '../store.ts';
 import { createSessions, type Session } from './upload-sessions.ts';
 

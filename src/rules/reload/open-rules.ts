@@ -1,15 +1,24 @@
 // Opens rules with their layers: everything that needs no network is read and checked at once, and all faults are reported.
+// Layers from registries and addresses are described when first needed, and pinned from then on.
 import pLimit from 'p-limit';
 import type { Augmentation } from '../../augment/augmentation.ts';
+import { parseLocation } from '../../augment/location.ts';
 import { isDiskFull } from '../../content/free-space.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError } from '../../oci/errors.ts';
 import { type Fingerprint, isUnchanged } from '../layers/fingerprint.ts';
 import type { RuleLayerStore } from '../layers/layer-store.ts';
 import type { LocalLayers, ReadCache, ReadLayer } from '../layers/local-layers.ts';
-import { checkRemoteLayer, createRemoteLayers, keyOf, type RemoteLayers } from '../layers/remote-layers.ts';
 import { createRuleSet, isExplained } from '../rule-set.ts';
-import type { DescribeRemote, LocalLayer, RemoteLayer, RuleLayer, RuleOptions, RuleSet } from '../rules.ts';
+import type {
+  DescribedLayer,
+  DescribeRemote,
+  LocalLayer,
+  RemoteLayer,
+  RuleLayer,
+  RuleOptions,
+  RuleSet,
+} from '../rules.ts';
 
 export interface OpenedRules {
   readonly rules: readonly RuleOptions[];
@@ -166,4 +175,62 @@ export function remoteLayersOf(rules: readonly RuleOptions[]): readonly RemoteLa
 /** Those in the layer store. */
 export function digestsOf({ local }: OpenedRules): readonly Digest[] {
   return [...local.values()].map(({ described }) => described.layer.digest);
+}
+
+/** By the layer as text. */
+type Known = ReadonlyMap<string, readonly DescribedLayer[]>;
+
+interface RemoteLayers {
+  /** Shared by concurrent callers. Failures are retried by the next call. */
+  get(layer: RemoteLayer): Promise<readonly DescribedLayer[]>;
+  /** The descriptions so far, of these layers. */
+  knownOf(layers: readonly RemoteLayer[]): Known;
+}
+
+/** `known`: descriptions that need not be fetched again. */
+export function createRemoteLayers(describe: DescribeRemote, known: Known = new Map()): RemoteLayers {
+  const described = new Map(known);
+  const running = new Map<string, Promise<readonly DescribedLayer[]>>();
+
+  async function ask(layer: RemoteLayer, key: string): Promise<readonly DescribedLayer[]> {
+    const layers = await describe(layer);
+    described.set(key, layers);
+    return layers;
+  }
+
+  return {
+    async get(layer) {
+      const key = keyOf(layer);
+      const found = described.get(key) ?? running.get(key);
+      if (found) return found;
+      const asked = ask(layer, key).finally(() => running.delete(key));
+      running.set(key, asked);
+      return asked;
+    },
+    knownOf(layers) {
+      const wanted = new Set(layers.map(keyOf));
+      return new Map([...described].filter(([key]) => wanted.has(key)));
+    },
+  };
+}
+
+/** Checks what needs no network. Throws InvalidLayer. */
+function checkRemoteLayer(layer: RemoteLayer): void {
+  if (layer.kind === 'url') parseLocation(layer.url);
+  else if (layer.kind === 'blob') parseLocation(layer.location);
+}
+
+/** The same for equal layers, whatever their platforms. */
+export function keyOf(layer: RuleLayer): string {
+  switch (layer.kind) {
+    case 'directory':
+    case 'file':
+      return JSON.stringify([layer.kind, layer.path]);
+    case 'url':
+      return JSON.stringify([layer.kind, layer.url, layer.digest]);
+    case 'blob':
+      return JSON.stringify([layer.kind, layer.location]);
+    case 'image':
+      return JSON.stringify([layer.kind, layer.image]);
+  }
 }

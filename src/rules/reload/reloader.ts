@@ -6,10 +6,17 @@ import { createProcessLocks } from '../../state/locks.ts';
 import { createDebounce, type Fingerprint, isUnchanged } from '../layers/fingerprint.ts';
 import type { RuleLayerStore } from '../layers/layer-store.ts';
 import type { LocalLayers } from '../layers/local-layers.ts';
-import { keyOf } from '../layers/remote-layers.ts';
 import type { RemoteLayer, RuleOptions, Rules } from '../rules.ts';
 import { createConfigWatcher, RuleFaults, type RulesSource } from './config-watcher.ts';
-import { digestsOf, isLocal, type OpenedRules, type OpenRules, remoteLayersOf, type Watched } from './open-rules.ts';
+import {
+  digestsOf,
+  isLocal,
+  keyOf,
+  type OpenedRules,
+  type OpenRules,
+  remoteLayersOf,
+  type Watched,
+} from './open-rules.ts';
 
 export interface RuleReloader extends Rules {
   /** The active rules. */

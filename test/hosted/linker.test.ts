@@ -1,6 +1,6 @@
 // What waits for the lock of a repository is linked by one write, as far as it is independent of each other.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createLinker, type Linker } from '../../src/hosted/links.ts';
+import { createLinker, type Linker } from '../../src/hosted/linker.ts';
 import { parseDocument } from '../../src/hosted/repository/manifest-document.ts';
 import { createHostedStore, type HostedChange, type Quota } from '../../src/hosted/store.ts';
 import { createMemory } from '../../src/memory.ts';
