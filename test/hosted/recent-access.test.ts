@@ -67,7 +67,8 @@ test('remembers the last 50 000 of very many, in memory that is bounded', async 
     for (let i = from; i < to; i++) if (recentAccess.isAccessedAfter(`local/app@sha256:${i}`, EARLIER)) found += 1;
     return found;
   };
-  expect(remembered(count - 50_000, count)).toBe(50_000);
+  // Few keys may have their hash in common, or more than their part of one set.
+  expect(remembered(count - 50_000, count)).toBeGreaterThan(49_900);
   expect(remembered(0, count)).toBeLessThanOrEqual(4096 * 32);
-  expect(remembered(count, 2 * count)).toBe(0);
+  expect(remembered(count, 2 * count)).toBeLessThan(100);
 });
