@@ -2,9 +2,11 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
+import { Readable } from 'node:stream';
 import { expect, onTestFinished, test } from 'vitest';
 import { takeSource } from '../../src/content/byte-stream.ts';
 import { digestOf } from '../../src/oci/digest.ts';
+import { createReceiver } from '../../src/upstream/transport/receiver.ts';
 import { createReadBuffers } from '../../src/upstream/transport/transport.ts';
 import { listen, openUpstream, pem, type Server } from './server.ts';
 
@@ -146,6 +148,31 @@ test('a body of tiny chunks is received whole, and read in few pieces', async ()
     received.push(view.slice(0, bytes));
   expect(Buffer.compare(Buffer.concat(received), small)).toBe(0);
   expect(received.length).toBeLessThan(1000);
+});
+
+test('a connection is paused once many chunks wait, however small they are', () => {
+  const receiver = createReceiver(() => {});
+  let paused = false;
+  const controller = {
+    ...{ aborted: false, reason: null, abort() {}, resume() {} },
+    get paused() {
+      return paused;
+    },
+    pause() {
+      paused = true;
+    },
+  };
+  let send: (chunk: Buffer) => void = () => {};
+  const dispatch = receiver.intercept((_, handler) => {
+    handler.onRequestStart?.(controller, {});
+    send = chunk => handler.onResponseData?.(controller, chunk);
+    return true;
+  });
+  dispatch({ path: '/', method: 'GET' }, {});
+  receiver.take(new Readable({ read() {} }));
+  let chunks = 0;
+  for (; !paused && chunks < 10_000; chunks += 1) send(Buffer.from('a'));
+  expect(chunks).toBeLessThanOrEqual(256);
 });
 
 test('a body that is closed while a read waits ends that read, and the connection', async () => {

@@ -19,6 +19,8 @@ interface PendingRead {
 const NOTHING = new Uint8Array(0);
 /** So much is received before it is asked for: to pause within a read of the connection, such as for each small chunk, is expensive. */
 const MAX_AHEAD_BYTES = 64 * 1024;
+/** Each takes memory besides its bytes, which may be few. */
+const MAX_AHEAD_CHUNKS = 256;
 
 /** A body is a stream of copies until it is taken. `release` is called with each chunk that was copied. */
 export function createReceiver(release: (chunk: Uint8Array) => void): Receiver {
@@ -41,7 +43,7 @@ export function createReceiver(release: (chunk: Uint8Array) => void): Receiver {
     // `slice` of a Buffer is no copy.
     ahead.push(new Uint8Array(chunk.subarray(bytes)));
     aheadBytes += chunk.byteLength - bytes;
-    if (aheadBytes >= MAX_AHEAD_BYTES) controller?.pause();
+    if (aheadBytes >= MAX_AHEAD_BYTES || ahead.length >= MAX_AHEAD_CHUNKS) controller?.pause();
   }
 
   function takeAhead(): void {
